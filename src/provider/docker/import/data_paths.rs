@@ -48,14 +48,18 @@ pub(super) fn check(
     let documents = given("SQLITE_DB").map_or(format!("{data}/db.sqlite3"), |path| absolute(path));
     let has_server = ["POSTGRES_URL", "MYSQL_URL", "DATABASE_URL"].into_iter().any(|name| given(name).is_some());
     let has_s3 = given("S3_STORAGE_FILES_BUCKET").is_some();
+    let mut moves = Vec::new();
     for (what, variable, path, place, counts) in [
-        ("documents", "SQLITE_DB", documents, format!("{DATA}/db.sqlite3"), !has_server),
-        ("files and modules", "STORAGE_DIR", files, format!("{DATA}/storage"), !has_s3),
+        (Data::Documents, "SQLITE_DB", documents, format!("{DATA}/db.sqlite3"), !has_server),
+        (Data::Files, "STORAGE_DIR", files, format!("{DATA}/storage"), !has_s3),
     ] {
         if counts && path != place {
             let variable = if given(variable).is_some() { variable } else { "DATA_DIR" };
-            return Err(move_first(seen, what, variable, &path, &place));
+            moves.push(Move { what, variable, path, place });
         }
+    }
+    if !moves.is_empty() {
+        return Err(move_first(seen, &moves));
     }
     let config = seen.config.as_ref();
     let command = config.and_then(|config| config.cmd.as_deref()).unwrap_or_default();
@@ -86,27 +90,99 @@ fn absolute(path: &str) -> String {
     format!("/{}", parts.join("/"))
 }
 
-fn move_first(seen: &ContainerInspectResponse, what: &str, variable: &str, path: &str, place: &str) -> String {
+/// What a backend keeps.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Data {
+    Documents,
+    Files,
+}
+
+/// Data that lies at another place than ours will.
+struct Move {
+    what: Data,
+    variable: &'static str,
+    path: String,
+    place: String,
+}
+
+impl Move {
+    fn sentence(&self) -> String {
+        let Self { what, variable, path, place } = self;
+        let what = match what {
+            Data::Documents => "documents",
+            Data::Files => "files and modules",
+        };
+        format!("its {what} in `{path}` (`{variable}`) instead of `{place}`")
+    }
+
+    /// Copies within the volumes of a container; fails where the data is not there.
+    fn script(&self) -> String {
+        let Self { path, place, .. } = self;
+        match self.what {
+            Data::Documents => format!(
+                "cp -a {path} {place} && for end in -wal -shm; do if [ -e {path}$end ]; then cp -a {path}$end {place}$end; fi; done"
+            ),
+            Data::Files => format!("mkdir -p {place} && cp -a {path}/. {place}/"),
+        }
+    }
+
+    /// Copies out of the container's own layer, which no other container sees.
+    fn copies(&self, name: &str) -> String {
+        let Self { path, place, .. } = self;
+        let copy = |end: &str, here: &str| {
+            format!("\n    docker cp -a {name}:{path}{end} {here}{end} && docker cp -a {here}{end} {name}:{place}{end}")
+        };
+        match self.what {
+            Data::Documents => {
+                let here = format!("./{name}.sqlite3");
+                format!("{}{}", copy("", &here), copy("-wal", &here))
+            }
+            Data::Files => {
+                format!("\n    docker cp -a {name}:{path} ./{name}-files && docker cp -a ./{name}-files/. {name}:{place}")
+            }
+        }
+    }
+}
+
+/// Says how data gets to where ours will be, all of it at once: once the variables are gone nothing tells where the rest was.
+fn move_first(seen: &ContainerInspectResponse, moves: &[Move]) -> String {
     let name = name_of(seen);
     let image = seen.config.as_ref().and_then(|config| config.image.as_deref()).unwrap_or("IMAGE");
-    let copy = if what == "documents" {
-        format!("for end in \"\" -wal -shm; do if [ -e {path}$end ]; then cp -a {path}$end {place}$end; fi; done")
+    let mounted = |path: &str| {
+        let mounts = seen.mounts.iter().flatten().filter_map(|mount| mount.destination.as_deref());
+        mounts.into_iter().any(|mount| std::path::Path::new(path).starts_with(mount))
+    };
+    let (in_volumes, in_layer): (Vec<&Move>, Vec<&Move>) = moves.iter().partition(|one| mounted(&one.path));
+    let mut commands = format!("\n    docker stop {name}");
+    if !in_volumes.is_empty() {
+        let scripts: Vec<String> = in_volumes.iter().map(|one| one.script()).collect();
+        let script = scripts.join(" && ");
+        commands.push_str(&format!("\n    docker run --rm --volumes-from {name} --entrypoint sh {image} -c '{script}'"));
+    }
+    commands.extend(in_layer.iter().map(|one| one.copies(name)));
+    let mut variables: Vec<String> = moves.iter().map(|one| format!("`{}`", one.variable)).collect();
+    variables.dedup();
+    let sentences: Vec<String> = moves.iter().map(Move::sentence).collect();
+    let missing = if in_layer.iter().any(|one| one.what == Data::Documents) {
+        " (there may be no file that ends in `-wal`, and then there is nothing to copy)"
     } else {
-        format!("mkdir -p {place} && cp -a {path}/. {place}/")
+        ""
     };
     format!(
-        "keeps its {what} in `{path}` (`{variable}`), and a backend of convexinfra keeps them in `{place}`: they would stay \
-         behind; stop it and copy them with\n    docker stop {name}\n    docker run --rm --volumes-from {name} --entrypoint sh \
-         {image} -c '{copy}'\nthen start the container without `{variable}`, and import it again"
+        "keeps {}, where a backend of convexinfra keeps them: they would stay behind; stop it and copy them{missing} with{commands}\n\
+         then start the container without {}, and import it again",
+        sentences.join(" and "),
+        variables.join(" and "),
     )
 }
 
 #[cfg(test)]
 mod tests {
-    use bollard::models::ContainerConfig;
+    use bollard::models::{ContainerConfig, MountPoint};
 
     use super::*;
 
+    /// A container with a volume at the usual place.
     fn container(entry_point: &[&str], command: &[&str]) -> ContainerInspectResponse {
         let words = |words: &[&str]| Some(words.iter().map(|word| (*word).to_owned()).collect());
         let config = ContainerConfig {
@@ -115,7 +191,9 @@ mod tests {
             image: Some("i:1".to_owned()),
             ..ContainerConfig::default()
         };
-        ContainerInspectResponse { name: Some("/c".to_owned()), config: Some(config), ..ContainerInspectResponse::default() }
+        let volume = MountPoint { destination: Some(DATA.to_owned()), ..MountPoint::default() };
+        let (name, mounts) = (Some("/c".to_owned()), Some(vec![volume]));
+        ContainerInspectResponse { name, mounts, config: Some(config), ..ContainerInspectResponse::default() }
     }
 
     #[test]
@@ -128,7 +206,18 @@ mod tests {
             (&[("STORAGE_DIR", "/convex/data/files")], Some("cp -a /convex/data/files/. /convex/data/storage/")),
             (&[("STORAGE_DIR", "/convex/data/storage/..")], Some("`STORAGE_DIR`")),
             (&[("SQLITE_DB", "/convex/data/mine.sqlite3")], Some("/convex/data/mine.sqlite3$end")),
-            (&[("DATA_DIR", "/data")], Some("`DATA_DIR`")),
+            (&[("DATA_DIR", "/data")], Some("start the container without `DATA_DIR`, and")),
+            // All of it at once, and out of the container's own layer with what reaches it.
+            (
+                &[("DATA_DIR", "/data")],
+                Some("docker cp -a c:/data/db.sqlite3 ./c.sqlite3 && docker cp -a ./c.sqlite3 c:/convex/data/db.sqlite3"),
+            ),
+            (
+                &[("DATA_DIR", "/data")],
+                Some("docker cp -a c:/data/storage ./c-files && docker cp -a ./c-files/. c:/convex/data/storage"),
+            ),
+            (&[("DATA_DIR", "/convex/data/x")], Some("cp -a /convex/data/x/db.sqlite3 /convex/data/db.sqlite3 && for")),
+            (&[("DATA_DIR", "/convex/data/x")], Some("cp -a /convex/data/x/storage/. /convex/data/storage/")),
             // What lies in S3 or on a server is not in those places.
             (&[("STORAGE_DIR", "/x"), ("S3_STORAGE_FILES_BUCKET", "b")], None),
             (&[("SQLITE_DB", "/x"), ("POSTGRES_URL", "postgres://u@h")], None),
