@@ -71,6 +71,20 @@ impl Host {
         self.start_as(Principal::Token(bearer), lease, request).await
     }
 
+    /// Refuses what fills a disk that has room for removals only.
+    fn check_room(&self, work: &Work) -> Result<(), ControlError> {
+        if matches!(work, Work::Remove { .. } | Work::Forget {} | Work::Stop {}) {
+            self.platform.release_reserve();
+            return Ok(());
+        }
+        if !self.platform.lacks_reserve() {
+            return Ok(());
+        }
+        let message = "the disk of this control plane has no room but what removing backends needs";
+        let help = "make room, or destroy a backend, and run the same command again; nothing was changed";
+        Err(ControlError::Record(Diagnostic::new("store.full", message).with_help(help)))
+    }
+
     /// Accepts a request of any principal and begins its operation.
     pub(super) async fn start_as(
         self: &Arc<Self>,
@@ -96,6 +110,7 @@ impl Host {
         }
         // What was accepted once is found again, even where its provider is gone.
         self.check_allowed(&request)?;
+        self.check_room(&request.work)?;
         self.check_supported(&lease.project, &request).await?;
         let mut cancelled = false;
         let turn = loop {

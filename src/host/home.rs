@@ -107,6 +107,11 @@ impl Home {
         super::reserve::keep(&self.directory);
     }
 
+    /// Returns whether there is no room but what a removal needs.
+    pub(super) fn lacks_reserve(&self) -> bool {
+        super::reserve::is_missing(&self.directory)
+    }
+
     /// Gives a removal the room that is kept for it, where the disk has none left.
     pub fn release_reserve(&self) {
         super::reserve::release(&self.directory);

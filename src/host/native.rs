@@ -172,6 +172,14 @@ impl Platform for NativePlatform {
         Some(self.home.snapshots())
     }
 
+    fn release_reserve(&self) {
+        self.home.release_reserve();
+    }
+
+    fn lacks_reserve(&self) -> bool {
+        self.home.lacks_reserve()
+    }
+
     fn store_bytes(&self) -> u64 {
         self.home.store_bytes()
     }

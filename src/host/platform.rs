@@ -55,6 +55,14 @@ pub trait Platform: Send + Sync {
         None
     }
 
+    /// Gives up the room that is kept for removals, where there is none left.
+    fn release_reserve(&self) {}
+
+    /// Returns whether there is no room but what a removal needs.
+    fn lacks_reserve(&self) -> bool {
+        false
+    }
+
     /// Returns how many bytes the store takes.
     fn store_bytes(&self) -> u64;
 

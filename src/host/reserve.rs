@@ -1,7 +1,7 @@
 //! Room for the last thing that must work on a full disk: removing what fills it.
 //!
-//! A home keeps a file of zeros. Commands that remove backends give it up where there is no room, and the next command
-//! that writes makes it again once there is.
+//! A home keeps a file of zeros. What removes backends gives it up where there is no room, and the next write makes it again
+//! once there is. A server takes on nothing else until then.
 
 use std::fs;
 use std::io::Write;
@@ -49,6 +49,13 @@ pub(super) fn keep(home: &Path) {
     if written.is_err() {
         let _ = fs::remove_file(&path);
     }
+}
+
+/// Returns whether a home has no reserve and no room for one: then nothing is written but what makes room.
+pub(super) fn is_missing(home: &Path) -> bool {
+    keep(home);
+    let is_whole = fs::metadata(reserve_path(home)).is_ok_and(|metadata| metadata.len() >= RESERVE_BYTES);
+    !is_whole && free_bytes(home).is_some_and(|free| free < 2 * RESERVE_BYTES)
 }
 
 /// Gives up the reserve of a home whose disk has no room left.

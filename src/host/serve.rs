@@ -48,6 +48,8 @@ impl Host {
     /// # Errors
     /// As [`Host::serve`].
     pub async fn serve_with(self: &Arc<Self>, address: &str, keep: KeepRunning) -> Result<Serving, ServingError> {
+        // On a full disk it starts, so that something can be removed.
+        self.platform.release_reserve();
         self.platform.lock_exclusive(address)?;
         // What a single row keeps from going on is in the log of the first sweep.
         self.resume_operations()?;

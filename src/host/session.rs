@@ -117,6 +117,10 @@ impl ControlPlane for ControlSession {
     }
 
     async fn acquire_lease(&self, project: &ProjectName, holder: LeaseHolder) -> Result<Lease, ControlError> {
+        // A command knows what it will do; here it may be a removal.
+        if self.mode == ExecutionMode::ControlPlane {
+            self.host.platform.release_reserve();
+        }
         self.host.write_for_client(WriteMode::Exclusive, Some(project), |authority| {
             authority.acquire(project, &holder, self.host.now(), |holder| self.liveness(holder))
         })

@@ -8,6 +8,7 @@ mod commands;
 mod concurrency;
 mod concurrent_clients;
 mod crash;
+mod disk;
 mod encrypted;
 mod expiry;
 mod listening;
