@@ -160,6 +160,14 @@ fn what_was_changed_about_the_proxy_is_drift_and_repaired() {
     fs::write(&empty, "").unwrap();
     let site = lab.engine.inspect(&laptop.container())["Name"].as_str().unwrap().trim_start_matches('/').to_owned();
     let site = format!("{PROXY}:/etc/caddy/conf/sites/{site}.caddy");
+    let broken = laptop.world.root().join("broken.caddy");
+    fs::write(&broken, "nonsense {{{").unwrap();
+    lab.engine.docker(&["cp", broken.to_str().unwrap(), &site]);
+    lab.engine.docker(&["restart", "-t", "1", PROXY]);
+    lab.engine.until("the proxy fails", |engine| engine.inspect(PROXY)["State"]["Restarting"] == true);
+    laptop.drift();
+    laptop.world.apply();
+    laptop.world.assert_converged();
     for (change, path) in [
         (&["cp", empty.to_str().unwrap(), &site][..], "proxy.site"),
         (&["stop", PROXY], "proxy.container"),
@@ -237,10 +245,21 @@ fn a_certificate_of_ones_own_is_served() {
     let (status, said) = web.ask(&api, &["--cacert", &cert]);
     assert_eq!(status, "200", "{said}");
 
+    // Nothing of a private key is left that is not in use.
+    let keys = || {
+        let folder = tempfile::tempdir().unwrap();
+        lab.engine.docker(&["cp", &format!("{PROXY}:/etc/caddy/certs"), folder.path().to_str().unwrap()]);
+        let all = fs::read_dir(folder.path().join("certs")).unwrap().map(|entry| entry.unwrap());
+        all.filter(|file| file.path().extension().is_some_and(|kind| kind == "key") && file.metadata().unwrap().len() > 0)
+            .count()
+    };
+    assert_eq!(keys(), 1);
+
     // Half of a pair is refused, and what is served goes on.
     make(&key, &path("other.pem"));
     let refused = laptop.world.run(&["apply", "--yes", "--json"]);
     assert!(refused.code() != 0 && refused.to_string().contains("proxy.refused"), "{refused}");
+    assert_eq!(keys(), 1);
     let (status, said) = web.ask(&api, &["--cacert", &cert]);
     assert_eq!(status, "200", "{said}");
     laptop.world.run_expecting(0, &["destroy", "--yes", "--allow-destroy", "dev"]);

@@ -13,6 +13,8 @@ mod holder;
 mod network;
 mod site;
 
+use std::collections::BTreeSet;
+
 use bollard::models::ContainerInspectResponse;
 
 use self::configuration::{Configuration, main_file, reload};
@@ -53,6 +55,8 @@ pub(super) async fn ensure_route(
     image: &Image,
 ) -> Result<(), ProviderError> {
     let Some(site) = Site::of(resolved, context)? else { return Ok(()) };
+    // Files that were changed by hand may keep it from starting, and then nothing can be validated in it.
+    let was_failing = container::find(engine).await?.as_ref().is_some_and(container::is_restarting);
     let proxy = container::ensure(engine, image).await?;
     let id = id_of(&proxy);
     let before = Configuration::read(engine, id).await?;
@@ -73,12 +77,14 @@ pub(super) async fn ensure_route(
         files.add(format!("{}.key", pair.path), pair.key.expose().as_bytes());
         engine.upload_files(id, &files).await?;
     }
-    if container::is_restarting(&proxy) {
-        // Files that were changed by hand may keep it from starting, and then nothing can be validated in it.
+    if was_failing {
         write(engine, id, &before, &after).await?;
         container::restart(engine, id).await?;
     } else if after != before {
-        after.validate(engine, id).await?;
+        if let Err(refused) = after.validate(engine, id).await {
+            erase_certificates(engine, id, &after, &before).await?;
+            return Err(refused);
+        }
         write(engine, id, &before, &after).await?;
     }
     network::attach(engine, &proxy, &after).await?;
@@ -86,7 +92,30 @@ pub(super) async fn ensure_route(
     if loaded.is_err() && after != before {
         write(engine, id, &after, &before).await?;
     }
-    loaded
+    loaded?;
+    erase_certificates(engine, id, &before, &after).await
+}
+
+/// Empties the private keys that no site names any more.
+async fn erase_certificates(
+    engine: &Engine,
+    id: &str,
+    before: &Configuration,
+    after: &Configuration,
+) -> Result<(), ProviderError> {
+    let named = |sites: &Configuration| -> BTreeSet<String> {
+        sites.sites.values().flat_map(|text| Site::certificates_in(text)).map(str::to_owned).collect()
+    };
+    let kept = named(after);
+    let gone: Vec<String> = named(before).into_iter().filter(|path| !kept.contains(path)).collect();
+    if gone.is_empty() {
+        return Ok(());
+    }
+    let mut files = configuration::files();
+    for path in gone {
+        files.add(format!("{path}.key"), b"");
+    }
+    engine.upload_files(id, &files).await
 }
 
 /// Removes the routes of a backend, and the proxy with the last ones of the engine.
@@ -107,7 +136,10 @@ pub(super) async fn remove_route(engine: &Engine, names: &ResourceNames) -> Resu
     }
     write(engine, id, &before, &after).await?;
     network::attach(engine, &proxy, &after).await?;
-    if container::is_running(&proxy) { reload(engine, id).await } else { Ok(()) }
+    if container::is_running(&proxy) {
+        reload(engine, id).await?;
+    }
+    erase_certificates(engine, id, &before, &after).await
 }
 
 /// Writes the files that differ. An engine takes no file out of a volume, so one that is to go becomes empty.

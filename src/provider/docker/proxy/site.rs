@@ -81,6 +81,12 @@ impl Site {
         Ok(Some(Self { header, file: file_name(&context.names), text, certificate }))
     }
 
+    /// Returns the paths of the certificates that a file names, each without an extension.
+    pub(super) fn certificates_in(text: &str) -> BTreeSet<&str> {
+        let lines = text.lines().filter_map(|line| line.trim().strip_prefix("tls /etc/caddy/"));
+        lines.filter_map(|line| line.split(".crt ").next()).filter(|path| path.starts_with(CERTIFICATES)).collect()
+    }
+
     /// Returns what the first line of a file says; none for a file that is not ours.
     pub(super) fn header(text: &str) -> Option<SiteHeader> {
         serde_json::from_str(text.lines().next()?.strip_prefix(MARK)?).ok()
