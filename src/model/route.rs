@@ -71,7 +71,7 @@ fn host_of(path: &'static str, text: &str) -> Result<(String, bool), RouteError>
 /// # Errors
 /// [`RouteError`] where an origin cannot be one.
 pub fn routes(spec: &BackendSpec) -> Result<Vec<Route>, RouteError> {
-    if spec.settings.docker.tls.is_none() {
+    if spec.route_tls().is_none() {
         return Ok(Vec::new());
     }
     let origins = &spec.origins;

@@ -135,7 +135,7 @@ fn check_origins(spec: &BackendSpec, found: &mut Vec<Violation>) {
         (None, Some(_)) => found.push(lonely_origin("api", None)),
         _ => {}
     }
-    if spec.origins.dashboard.is_some() && spec.settings.docker.tls.is_none() {
+    if spec.origins.dashboard.is_some() && spec.route_tls().is_none() {
         found.push(unserved_dashboard());
     }
 }

@@ -17,10 +17,9 @@ pub(super) async fn run(context: &Context, args: &Args) -> Result<Exit, AppError
 
 /// Returns a server of the manifest, and the hosts of its routes.
 fn server_of(desired: &Desired, name: &str) -> Option<(Server, Vec<String>)> {
-    let on_it =
-        |spec: &&crate::model::BackendSpec| spec.settings.docker.server.as_ref().is_some_and(|server| server.name == name);
+    let on_it = |spec: &&crate::model::BackendSpec| spec.server().is_some_and(|server| server.name == name);
     let specs: Vec<_> = desired.backends.values().map(|backend| &backend.spec).filter(on_it).collect();
-    let server = specs.first()?.settings.docker.server.clone()?;
+    let server = specs.first()?.server()?.clone();
     let hosts = specs.iter().filter_map(|spec| routes(spec).ok()).flatten().map(|route| route.host).collect();
     Some((server, hosts))
 }

@@ -9,6 +9,7 @@ use crate::model::provider::ProviderKind;
 use crate::model::provider_settings::{DockerSettings, ProviderSettings, PullPolicy};
 use crate::model::route::{RouteError, routes};
 use crate::model::route_tls::RouteTls;
+use crate::model::server::Server;
 use crate::model::spec::{BackendSpec, Storage};
 
 /// How the labels begin by which the driver knows what it made.
@@ -56,6 +57,18 @@ pub(super) static DESCRIPTOR: ProviderDescriptor = ProviderDescriptor {
     internal_url: noted_internal_url,
     ..ProviderDescriptor::new(ProviderKind::Docker, Location::Engine, ReleaseSource::Images)
 };
+
+impl BackendSpec {
+    /// Returns where the certificates of its routes come from, where convexinfra's own proxy serves its origins.
+    pub fn route_tls(&self) -> Option<&RouteTls> {
+        self.settings.docker.tls.as_ref()
+    }
+
+    /// Returns the server that it is on.
+    pub fn server(&self) -> Option<&Server> {
+        self.settings.docker.server.as_ref()
+    }
+}
 
 fn read_settings(table: &dyn SettingsReader, settings: &mut ProviderSettings) {
     let port = |key| table.count(key).and_then(|port| u16::try_from(port).ok());

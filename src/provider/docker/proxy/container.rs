@@ -14,11 +14,9 @@ use super::super::network::{networks_named, remove_network};
 use super::super::sidecar::ensure_sidecar;
 use super::configuration::{self, MAIN_FILE, ROOT, main_file};
 use super::error::ProxyError;
-use super::holder;
+use super::holder::{self, PROXY};
 use crate::provider::ProviderError;
 
-/// The container, and its name on every network.
-pub(in crate::provider::docker) const PROXY: &str = "convexinfra-proxy";
 /// The network on which its ports are published. Its name comes before those of projects, by which engines choose.
 pub(super) const NETWORK: &str = "convexinfra";
 const CONFIGURATION_VOLUME: &str = "convexinfra-proxy-configuration";

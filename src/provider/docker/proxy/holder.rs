@@ -8,8 +8,10 @@ use bollard::query_parameters::ListContainersOptionsBuilder;
 
 use super::super::engine::Engine;
 use super::super::volume_users::name_in;
-use super::container::PROXY;
 use crate::provider::ProviderError;
+
+/// The container of convexinfra's own proxy, and its name on every network.
+pub(in crate::provider::docker) const PROXY: &str = "convexinfra-proxy";
 
 /// A proxy that is known by name.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

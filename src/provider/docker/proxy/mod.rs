@@ -3,8 +3,8 @@
 //! The files in its volume are the only record of the routes: one for each backend, which no other control plane touches, all of
 //! them validated together before one of them counts. The proxy is on the network of each project that has routes, where the
 //! public names are aliases of it, so that calls from inside stay inside; a backend's own container knows nothing of it. It is
-//! removed with the last route, and its certificates are kept. Must not do: have the engine's socket, or touch a proxy that
-//! somebody else runs.
+//! removed with the last route, and its certificates are kept. Must not do: have the engine's socket, or touch a proxy of
+//! other software.
 
 mod configuration;
 mod container;
@@ -18,8 +18,8 @@ use std::collections::BTreeSet;
 use bollard::models::ContainerInspectResponse;
 
 use self::configuration::{Configuration, main_file, reload};
-pub(super) use self::container::PROXY as NAME;
 pub use self::error::ProxyError;
+pub(super) use self::holder::PROXY as NAME;
 pub(super) use self::holder::holders;
 pub use self::holder::{PortHolder, ProxyProduct};
 use self::site::{Site, file_name};

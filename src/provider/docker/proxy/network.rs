@@ -8,7 +8,8 @@ use bollard::query_parameters::ListNetworksOptions;
 use super::super::engine::{Engine, is_absent};
 use super::super::inventory::id_of;
 use super::configuration::Configuration;
-use super::container::{NETWORK, PROXY, networks_of};
+use super::container::{NETWORK, networks_of};
+use super::holder::PROXY;
 use crate::provider::ProviderError;
 
 /// Returns the files of sites whose network is gone, and with it their backend.
