@@ -143,6 +143,7 @@ const SETTINGS_READERS: &[(&str, &str)] = &[
     ("app/provision.rs", "compares the executable that was asked for with the declared one"),
     ("host/executor.rs", "an operator decides whether executables of clients run on the machine"),
     ("cli/command/forward.rs", "a backend on a server is reached by being forwarded"),
+    ("cli/command/fork.rs", "a copy is run by the executable of its source"),
     ("cli/command/rollback.rs", "which release an executable of the user is, nothing says"),
     ("cli/command/import.rs", "writes the lines of a manifest that an external container lacks"),
 ];

@@ -19,7 +19,7 @@ pub use error::ControlError;
 pub use request::{
     Credentials, HistoryEntry, HistoryPage, HistoryVerification, IfMissing, LEASE_SECONDS, Lease, LeaseHolder, LeaseNonce,
     LogChunk, LogPosition, MAX_NAME_BYTES, MAX_NOTE_BYTES, MAX_ORIGIN_BYTES, OperationOutcome, OperationRequest, OriginPolicy,
-    Preflight, ProgressFn, ResourceLevel, Work, is_single_line, truncate,
+    Preflight, ProgressFn, ResourceLevel, StartMode, Work, is_single_line, truncate,
 };
 pub use token::{
     MAX_TOKEN_ORIGINS, OriginMatch, TOKEN_ID_LENGTH, TOKEN_PREFIX, TOKEN_SECRET_BYTES, TokenOrigin, TokenParts, format_token,

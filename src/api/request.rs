@@ -191,7 +191,27 @@ pub enum Work {
         /// The release that it is started with, where that is another one than now: the one that the snapshot is of.
         #[serde(skip_serializing_if = "Option::is_none", default)]
         release: Option<Release>,
+        /// Whether functions, crons and jobs run once it is up.
+        #[serde(skip_serializing_if = "StartMode::is_default", default)]
+        start: StartMode,
     },
+}
+
+/// Names how a backend starts on the data of a snapshot.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum StartMode {
+    /// As it was when the snapshot was taken.
+    #[default]
+    AsItWas,
+    /// Paused: neither functions nor crons nor jobs run until it is resumed.
+    Paused,
+}
+
+impl StartMode {
+    fn is_default(&self) -> bool {
+        *self == Self::default()
+    }
 }
 
 /// How long the note of a snapshot may be, in bytes.

@@ -18,6 +18,7 @@ pub(crate) mod fix;
 pub(crate) mod lifecycle;
 mod manifest;
 mod outcome;
+pub(crate) mod pause;
 pub(crate) mod plan;
 pub(crate) mod provision;
 mod reach;

@@ -3,7 +3,7 @@
 use super::step_tests::{code_of, failed};
 use super::tests::{NOW, World, me, name, project, put, simulated, world};
 use super::*;
-use crate::api::{Lease, OperationOutcome, OperationRequest, Work};
+use crate::api::{Lease, OperationOutcome, OperationRequest, StartMode, Work};
 use crate::model::{OperationStep, ProviderState, Scope, SnapshotId, StepKey, TokenRequest};
 
 fn snapshot() -> Work {
@@ -11,7 +11,7 @@ fn snapshot() -> Work {
 }
 
 fn restore() -> Work {
-    Work::Restore { snapshot: id(), release: None }
+    Work::Restore { snapshot: id(), release: None, start: StartMode::AsItWas }
 }
 
 fn id() -> SnapshotId {
@@ -174,7 +174,11 @@ fn a_restore_with_a_release_goes_back_to_the_one_from_before() {
     let world = world();
     let lease = world.lease();
     world.bring_up(&lease, "dev", at(NEW));
-    let rollback = || Work::Restore { snapshot: id(), release: Some(crate::model::Release::parse(OLD).unwrap()) };
+    let rollback = || Work::Restore {
+        snapshot: id(),
+        release: Some(crate::model::Release::parse(OLD).unwrap()),
+        start: StartMode::AsItWas,
+    };
     let (steps, outcome) = perform(&world, &lease, rollback(), &[AwaitReady]);
     let back = vec![StageData, SwitchData, Ensure, AwaitReady, RevertData, Ensure];
     assert_eq!((steps, code_of(&outcome)), (back, "convex.not_ready"));

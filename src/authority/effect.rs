@@ -4,7 +4,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use crate::api::OperationOutcome;
+use crate::api::{OperationOutcome, StartMode};
 use crate::model::{
     DatabaseReclaim, Diagnostic, OperationStep, ProviderState, Release, ResolvedBackend, Secret, SnapshotId, Timestamp,
 };
@@ -33,7 +33,7 @@ pub enum Effect {
     /// Write a snapshot from the copy and its files.
     WriteSnapshot(Box<ResolvedBackend>, SnapshotRequest),
     /// Write the data of a snapshot beside its own.
-    StageData(Box<ResolvedBackend>, SnapshotId),
+    StageData(Box<ResolvedBackend>, SnapshotId, StartMode),
     /// Stop it and put the staged data into the place of its own, which stays beside it.
     SwitchData(Box<ResolvedBackend>, SnapshotId),
     /// Note that the data of the snapshot has come up.

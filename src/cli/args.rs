@@ -3,6 +3,7 @@
 //! Must not do: look at anything but the words and the variables that stand for them.
 
 mod archive;
+mod fork;
 mod key;
 mod kubernetes;
 mod log;
@@ -24,6 +25,7 @@ use clap::builder::FalseyValueParser;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
 pub(crate) use self::archive::Archive;
+pub(crate) use self::fork::Fork;
 pub(crate) use self::key::{Key, KeyCommand, Rotate};
 pub(crate) use self::kubernetes::{Forward, ForwardedPart, Kubernetes, KubernetesCommand, Render};
 pub(crate) use self::log::Log;
@@ -174,6 +176,10 @@ pub(crate) enum Command {
     Snapshot(Snapshot),
     /// Replace the data of a backend by that of a snapshot.
     Restore(Restore),
+    /// Make a new backend with the data of another one.
+    Fork(Fork),
+    /// Let a paused backend run its functions, crons and jobs.
+    Resume(BackendArg),
     /// Give a backend another release, with a way back where snapshots can be taken.
     Upgrade(Upgrade),
     /// Go back to the data and the release from before the last upgrade.

@@ -6,14 +6,16 @@ use std::path::Path;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use super::{Host, effects};
-use crate::api::{ControlError, ProgressFn, Work};
+use crate::api::{ControlError, ProgressFn, StartMode, Work};
 use crate::authority::{Effect, EffectFailure, EffectResult, SnapshotRequest};
+use crate::database::rows;
 use crate::failpoint;
 use crate::model::{
     BackendName, ByteSize, Diagnostic, ProjectName, Release, ReleaseOrder, ResolvedBackend, RunState, Snapshot, SnapshotId,
+    error_chain,
 };
 use crate::provider::ProviderError;
-use crate::snapshot::{ChunkCodec, SnapshotError, SnapshotManifest, SnapshotSource, SnapshotStore};
+use crate::snapshot::{ChunkCodec, DATABASE_FILE, SnapshotError, SnapshotManifest, SnapshotSource, SnapshotStore};
 
 /// How many bytes of a long work are done between two words about it.
 const BYTES_BETWEEN_NOTICES: u64 = 256 << 20;
@@ -47,7 +49,7 @@ impl Host {
     pub(super) fn check_data_work(&self, project: &ProjectName, name: &BackendName, work: &Work) -> Result<(), ControlError> {
         let (snapshot, release) = match work {
             Work::Snapshot { .. } => (None, None),
-            Work::Restore { snapshot, release } => (Some(snapshot), release.as_ref()),
+            Work::Restore { snapshot, release, .. } => (Some(snapshot), release.as_ref()),
             _ => return Ok(()),
         };
         let unknown = || ControlError::NoSuchBackend { project: project.clone(), backend: name.clone() };
@@ -97,8 +99,8 @@ impl Host {
             Effect::WriteSnapshot(placement, request) => {
                 self.write_snapshot(&placement, request, notice).await.map(|()| EffectResult::SnapshotWritten)
             }
-            Effect::StageData(placement, id) => {
-                self.stage_data(&placement, &id, notice).await.map(|()| EffectResult::DataStaged)
+            Effect::StageData(placement, id, start) => {
+                self.stage_data(&placement, &id, start, notice).await.map(|()| EffectResult::DataStaged)
             }
             Effect::SwitchData(placement, id) => self.switch_data(&placement, &id).await.map(|()| EffectResult::DataSwitched),
             Effect::ConfirmData(placement, id) => {
@@ -168,6 +170,7 @@ impl Host {
         &self,
         placement: &ResolvedBackend,
         id: &SnapshotId,
+        start: StartMode,
         notice: ProgressFn<'_>,
     ) -> Result<(), EffectFailure> {
         let store = self.store_of(placement)?;
@@ -178,7 +181,16 @@ impl Host {
         let Some(staged) = provider.staging_folder(placement, id).map_err(failed)? else { return Ok(()) };
         let told = AtomicU64::new(0);
         let progress = |done: u64| tell_progress(&told, done, "read", notice);
-        self.blocking_here(|| stage(&store, id, &staged, &progress))
+        self.blocking_here(|| stage(&store, id, &staged, &progress))?;
+        if start == StartMode::Paused {
+            // Nothing uses it yet, and repeating the edit is harmless.
+            let edited = rows::pause_copy(&staged.join(DATABASE_FILE));
+            edited.map_err(|error| {
+                let message = format!("the copy of the data cannot be paused, so it is not started: {}", error_chain(&error));
+                Diagnostic::new("snapshot.not_paused", message)
+            })?;
+        }
+        Ok(())
     }
 
     async fn switch_data(&self, placement: &ResolvedBackend, id: &SnapshotId) -> Result<(), EffectFailure> {

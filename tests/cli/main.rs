@@ -12,6 +12,7 @@ mod concurrency;
 mod crash;
 mod env_file;
 mod examples;
+mod fork;
 mod home;
 mod manifest;
 mod network;

@@ -31,8 +31,12 @@ fn restore(id: &str) -> [&str; 7] {
 
 /// Returns how many documents the backend has.
 pub(crate) fn documents(world: &ProjectFixture) -> u64 {
+    documents_of(world, "dev")
+}
+
+pub(crate) fn documents_of(world: &ProjectFixture, name: &str) -> u64 {
     let file = world.folder.join("count.zip");
-    let run = world.run_expecting(0, &["archive", "dev", "--out", "count.zip", "--json"]);
+    let run = world.run_expecting(0, &["archive", name, "--out", "count.zip", "--json"]);
     std::fs::remove_file(file).unwrap();
     let tables = run.document()["tables"].as_array().unwrap().clone();
     tables.iter().map(|table| table["documents"].as_u64().unwrap()).sum()

@@ -7,7 +7,7 @@ use super::super::{Authority, AuthorityError};
 use super::acceptance::end_operation;
 use super::compensation::undo_failed;
 use super::types::{Operation, OperationPhase};
-use crate::api::{ControlError, OperationOutcome, OperationRequest, Work};
+use crate::api::{ControlError, OperationOutcome, OperationRequest, StartMode, Work};
 use crate::model::{Diagnostic, DowngradeConsent, FieldPath, MoveConsent, OperationId, OperationStep, Phase, Timestamp};
 use crate::store::{Compensation, Durability, OperationProgress, OperationRow, Store, StoreError};
 
@@ -94,8 +94,10 @@ impl<S: Store> Authority<S> {
                 serde_json::to_vec(&(work.kind(), backend))
             }
             Work::Snapshot { id, note } => serde_json::to_vec(&("snapshot", backend, id, note)),
-            Work::Restore { snapshot, release: None } => serde_json::to_vec(&("restore", backend, snapshot)),
-            Work::Restore { snapshot, release } => serde_json::to_vec(&("restore", backend, snapshot, release)),
+            Work::Restore { snapshot, release: None, start: StartMode::AsItWas } => {
+                serde_json::to_vec(&("restore", backend, snapshot))
+            }
+            Work::Restore { snapshot, release, start } => serde_json::to_vec(&("restore", backend, snapshot, release, start)),
         };
         let content = zeroize::Zeroizing::new(content.map_err(StoreError::Unwritable)?);
         Ok(self.vault.compute_mac(&content))

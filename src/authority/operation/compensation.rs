@@ -32,7 +32,7 @@ impl<S: Store> Authority<S> {
         // Once its data is that of before, its record has to be as well.
         match (left, &operation.phase) {
             (Some((OperationStep::CopyData, _)), OperationPhase::Upgrade(upgrade)) => upgrade.revert(&mut row),
-            (Some((OperationStep::StageData, _)), OperationPhase::Restore(_, Some(before))) => before.revert(&mut row),
+            (Some((OperationStep::StageData, _)), OperationPhase::Restore(_, _, Some(before))) => before.revert(&mut row),
             _ => {}
         }
         let left = next(&operation.phase, &row);
@@ -137,7 +137,7 @@ impl<S: Store> Authority<S> {
 
 /// Returns whether an operation leaves a backend with another release than before.
 fn changes_release(phase: &OperationPhase) -> bool {
-    matches!(phase, OperationPhase::Upgrade(_) | OperationPhase::Restore(_, Some(_)))
+    matches!(phase, OperationPhase::Upgrade(_) | OperationPhase::Restore(_, _, Some(_)))
 }
 
 /// Returns the first failure with what undoing a step failed with.

@@ -8,12 +8,14 @@ use super::acceptance::{Acceptance, pending_name};
 use super::row_before::RowBefore;
 use super::stop::{Accepted, existing, refuse_while_removing};
 use super::types::OperationPhase;
-use crate::api::{ControlError, MAX_NOTE_BYTES, Work, is_single_line};
+use crate::api::{ControlError, MAX_NOTE_BYTES, StartMode, Work, is_single_line};
 use crate::model::{Diagnostic, OperationId, OperationKind, Phase, Secret, SnapshotId, Timestamp};
 use crate::store::{Rows, Store, StoreError};
 
 const ID: &str = "snapshot";
 const NOTE: &str = "note";
+/// Whether a restored backend starts paused.
+const PAUSED: &str = "paused";
 /// What a restore with another release goes back to.
 const BEFORE: &str = "before";
 
@@ -32,9 +34,9 @@ impl<S: Store> Authority<S> {
             let finding = Diagnostic::new("snapshot.no_data", message).with_help("bring it up with\n    convexinfra apply");
             return Err(ControlError::Refused(finding).into());
         }
-        let (id, note, release) = match &acceptance.request.work {
-            Work::Snapshot { id, note } => (id, note.as_ref(), None),
-            Work::Restore { snapshot, release } => (snapshot, None, release.as_ref()),
+        let (id, note, release, start) = match &acceptance.request.work {
+            Work::Snapshot { id, note } => (id, note.as_ref(), None, StartMode::AsItWas),
+            Work::Restore { snapshot, release, start } => (snapshot, None, release.as_ref(), *start),
             _ => return Err(ControlError::NoSuchBackend { project: row.project, backend: row.name }.into()),
         };
         if note.is_some_and(|note| !is_single_line(note, MAX_NOTE_BYTES)) {
@@ -51,6 +53,9 @@ impl<S: Store> Authority<S> {
             let text = serde_json::to_string(before).map_err(StoreError::Unwritable)?;
             pending.insert(BEFORE.to_owned(), Secret::new(text));
         }
+        if start == StartMode::Paused {
+            pending.insert(PAUSED.to_owned(), Secret::new("true"));
+        }
         if let Some(release) = release {
             row.spec.release = Some(release.clone());
             // What a newer one has written goes with its data.
@@ -66,7 +71,10 @@ impl<S: Store> Authority<S> {
         let event = if kind == OperationKind::Snapshot { "snapshot_accepted" } else { "restore_accepted" };
         let detail = format!("operation {operation}, snapshot {id}");
         self.record(rows, Some(&row.project), acceptance.audit_context(), event, Some(name), detail)?;
-        let phase = phase(kind, id.clone(), note.cloned(), before, acceptance.now);
+        let phase = match kind {
+            OperationKind::Restore => OperationPhase::Restore(id.clone(), start, before.map(Box::new)),
+            _ => snapshot(id.clone(), note.cloned(), acceptance.now),
+        };
         let next = self.first_step(&phase, &row)?;
         Ok((Some(acceptance.new_operation(operation, row.id.clone(), phase)), next))
     }
@@ -82,23 +90,17 @@ impl<S: Store> Authority<S> {
         let mut pending = self.vault.open(&pending_name(operation), sealed)?;
         let id = pending.remove(ID).and_then(|id| SnapshotId::parse(id.expose()).ok());
         let id = id.ok_or_else(|| VaultError::Content(pending_name(operation)))?;
-        let note = pending.remove(NOTE).map(|note| note.expose().to_owned());
+        if kind != OperationKind::Restore {
+            let note = pending.remove(NOTE).map(|note| note.expose().to_owned());
+            return Ok(snapshot(id, note, accepted_at));
+        }
         let before = pending.remove(BEFORE).map(|before| serde_json::from_str(before.expose())).transpose();
         let before = before.map_err(|_| VaultError::Content(pending_name(operation)))?;
-        Ok(phase(kind, id, note, before, accepted_at))
+        let start = if pending.contains_key(PAUSED) { StartMode::Paused } else { StartMode::AsItWas };
+        Ok(OperationPhase::Restore(id, start, before))
     }
 }
 
-fn phase(
-    kind: OperationKind,
-    id: SnapshotId,
-    note: Option<String>,
-    before: Option<RowBefore>,
-    created_at: Timestamp,
-) -> OperationPhase {
-    if kind == OperationKind::Snapshot {
-        OperationPhase::Snapshot(SnapshotRequest { id, note, created_at, before_upgrade: None })
-    } else {
-        OperationPhase::Restore(id, before.map(Box::new))
-    }
+fn snapshot(id: SnapshotId, note: Option<String>, created_at: Timestamp) -> OperationPhase {
+    OperationPhase::Snapshot(SnapshotRequest { id, note, created_at, before_upgrade: None })
 }

@@ -226,7 +226,7 @@ impl<S: Store> Authority<S> {
                 return Ok(Transition::Ended(self.drop_record(rows, &row, &id, who)?));
             }
             OperationPhase::Snapshot(_) => "snapshot_taken",
-            OperationPhase::Restore(_, rollback) => {
+            OperationPhase::Restore(_, _, rollback) => {
                 if rollback.is_some() {
                     row.phase = Phase::Ready;
                 }
@@ -283,7 +283,7 @@ impl<S: Store> Authority<S> {
                 failure = upgrade.explain(failure, &row);
                 changed = true;
             }
-            OperationPhase::Restore(_, Some(_)) => changed = true,
+            OperationPhase::Restore(_, _, Some(_)) => changed = true,
             OperationPhase::Move(_) => {
                 row.phase = if row.references.contains_key(MOVE_LOCK) { Phase::Failed } else { Phase::Ready };
                 changed = true;

@@ -10,6 +10,7 @@ use super::super::effect::{DatabaseState, Effect, EffectFailure, EffectResult, E
 use super::super::retained::NEVER_ENSURED;
 use super::super::{Authority, AuthorityError, allocation, removal};
 use super::types::OperationPhase;
+use crate::api::StartMode;
 use crate::model::{MOVE_LOCK, OperationStep, ProviderState, ResolvedBackend, VolumeReclaim};
 use crate::store::{BackendRow, Store};
 
@@ -278,7 +279,7 @@ impl<S: Store> Authority<S> {
                 Effect::WriteSnapshot(backend, upgrade.request())
             }
             (OperationStep::StageData, OperationPhase::Upgrade(upgrade)) => {
-                Effect::StageData(backend, upgrade.snapshot().clone())
+                Effect::StageData(backend, upgrade.snapshot().clone(), StartMode::AsItWas)
             }
             (OperationStep::SwitchData, OperationPhase::Upgrade(upgrade)) => {
                 Effect::SwitchData(backend, upgrade.snapshot().clone())
@@ -286,10 +287,10 @@ impl<S: Store> Authority<S> {
             (OperationStep::ConfirmData, OperationPhase::Upgrade(upgrade)) => {
                 Effect::ConfirmData(backend, upgrade.snapshot().clone())
             }
-            (OperationStep::StageData, OperationPhase::Restore(id, _)) => Effect::StageData(backend, id.clone()),
-            (OperationStep::SwitchData, OperationPhase::Restore(id, _)) => Effect::SwitchData(backend, id.clone()),
-            (OperationStep::ConfirmData, OperationPhase::Restore(id, _)) => Effect::ConfirmData(backend, id.clone()),
-            (OperationStep::RevertData, OperationPhase::Restore(id, _)) => Effect::RevertData(backend, id.clone()),
+            (OperationStep::StageData, OperationPhase::Restore(id, start, _)) => Effect::StageData(backend, id.clone(), *start),
+            (OperationStep::SwitchData, OperationPhase::Restore(id, ..)) => Effect::SwitchData(backend, id.clone()),
+            (OperationStep::ConfirmData, OperationPhase::Restore(id, ..)) => Effect::ConfirmData(backend, id.clone()),
+            (OperationStep::RevertData, OperationPhase::Restore(id, ..)) => Effect::RevertData(backend, id.clone()),
             (step, _) => Self::plain_effect(step, backend, row),
         })
     }

@@ -6,7 +6,7 @@ use super::super::audit::AuditContext;
 use super::super::effect::{AllocationConflict, SnapshotRequest};
 use super::super::put_request::PutRequest;
 use super::row_before::{RowBefore, Upgrade};
-use crate::api::Lease;
+use crate::api::{Lease, StartMode};
 use crate::model::{Actor, BackendId, BackendName, OperationId, OperationStep, ProjectName, SnapshotId, StepKey, Timestamp};
 use crate::store::Compensation;
 
@@ -115,7 +115,7 @@ pub(in crate::authority) enum OperationPhase {
     /// Taking a snapshot of its data.
     Snapshot(SnapshotRequest),
     /// Replacing its data by that of a snapshot, and its release by that of the snapshot where it is to go back to that.
-    Restore(SnapshotId, Option<Box<RowBefore>>),
+    Restore(SnapshotId, StartMode, Option<Box<RowBefore>>),
     /// Moving its rows to the database of this request, which becomes its specification at the end.
     Move(Box<PutRequest>),
     /// What is there has to go first: a removal that was cut off, or a first attempt with another provider.

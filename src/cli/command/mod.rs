@@ -9,6 +9,7 @@ mod dashboard;
 mod destroy;
 mod drift;
 mod env;
+mod fork;
 mod forward;
 mod graph;
 mod import;
@@ -74,6 +75,8 @@ async fn run_async(context: &Context, command: Command) -> Result<Exit, AppError
         Command::Archive(args) => archive::run(context, &args).await,
         Command::Snapshot(args) => snapshot::run(context, &args).await,
         Command::Restore(args) => restore::run(context, &args).await,
+        Command::Fork(args) => fork::run(context, &args).await,
+        Command::Resume(args) => fork::resume(context, &args).await,
         Command::Upgrade(args) => upgrade::run(context, &args).await,
         Command::Rollback(args) => rollback::run(context, &args).await,
         Command::Releases(args) => releases::run(context, &args).await,

@@ -3,7 +3,7 @@
 use serde_json::json;
 
 use super::snapshot::{failed, store};
-use crate::api::{ControlPlane, Work};
+use crate::api::{ControlPlane, StartMode, Work};
 use crate::app::{AppError, lifecycle, select_backend};
 use crate::cli::args::Restore as Args;
 use crate::cli::context::Context;
@@ -34,7 +34,15 @@ pub(super) async fn run(context: &Context, args: &Args) -> Result<Exit, AppError
         terminal.confirm("replace it? [y/N] ", &format!("{command} --yes"))?;
     }
     let origin = desired.and_then(Desired::origin_if_known).map(str::to_owned);
-    lifecycle::run(control, &project, origin, &name, Work::Restore { snapshot: id.clone(), release: None }, &terminal).await?;
+    lifecycle::run(
+        control,
+        &project,
+        origin,
+        &name,
+        Work::Restore { snapshot: id.clone(), release: None, start: StartMode::AsItWas },
+        &terminal,
+    )
+    .await?;
     context.printer.output(&format!("`{name}` has the data of `{id}`; what it had before is kept until the next restore\n"));
     context.printer.json("convexinfra.restore/1", json!({ "name": name, "snapshot": id }));
     Ok(Exit::Done)

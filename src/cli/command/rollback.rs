@@ -5,7 +5,7 @@ use serde_json::json;
 use super::restore::plan_text;
 use super::snapshot::{failed, store};
 use super::upgrade::with_release;
-use crate::api::{ControlPlane, Work};
+use crate::api::{ControlPlane, StartMode, Work};
 use crate::app::{AppError, lifecycle, provision, select_backend};
 use crate::cli::args::Rollback as Args;
 use crate::cli::context::Context;
@@ -46,7 +46,7 @@ pub(super) async fn run(context: &Context, args: &Args) -> Result<Exit, AppError
         _ => None,
     };
     let origin = desired.and_then(Desired::origin_if_known).map(str::to_owned);
-    let work = Work::Restore { snapshot: manifest.id.clone(), release: Some(release.clone()) };
+    let work = Work::Restore { snapshot: manifest.id.clone(), release: Some(release.clone()), start: StartMode::AsItWas };
     lifecycle::run(control, &project, origin, &name, work, &terminal).await?;
     if let (Some(loaded), Some(edited)) = (&loaded, edited) {
         provision::write_manifest(loaded, &edited.text)?;

@@ -87,7 +87,7 @@ async fn create(
 }
 
 /// Returns a name that no other snapshot has.
-fn new_id(backend: &BackendName) -> Result<SnapshotId, AppError> {
+pub(super) fn new_id(backend: &BackendName) -> Result<SnapshotId, AppError> {
     let mut random = [0; 3];
     let failed = |message: String| AppError::new(Exit::Failed, Diagnostic::new("host.entropy", message));
     getrandom::fill(&mut random).map_err(|error| failed(format!("there are no random numbers: {error}")))?;

@@ -7,8 +7,8 @@ use rusqlite::{Connection, OptionalExtension, params};
 use super::super::admin::{Admin, StoredDocument, live_documents_sql};
 use super::RowError;
 use super::server::Lockable;
-use super::sqlite_reader::sqlite_error;
-use crate::convex::persistence::{self, Edit, InternalId, MalformedRow, Table, mysql_json};
+use super::sqlite_reader::{SqliteFile, sqlite_error};
+use crate::convex::persistence::{self, Edit, InternalId, MalformedRow, TABLE_SUMMARY, Table, mysql_json};
 
 /// How many tables a deployment may have.
 pub(super) const TABLES_MAX: u32 = 20_000;
@@ -78,6 +78,25 @@ pub(super) fn edit_file(path: &Path, edits: &[Edit]) -> Result<(), RowError> {
     transaction.commit().map_err(failed)
 }
 
+/// Lets the backend start paused that starts on a copy in an SQLite file, and has it count its tables anew: what was counted may
+/// be of a time that its history does not reach back to. A file without any table of Convex's is of the simulator, which runs
+/// nothing by itself, and stays as it is.
+///
+/// # Errors
+/// [`RowError`]: it is not edited.
+pub fn pause_copy(path: &Path) -> Result<(), RowError> {
+    let failed = |error| sqlite_error(path, "edited", error);
+    let connection = Connection::open(path).map_err(failed)?;
+    let known = "SELECT count(*) FROM sqlite_master WHERE name IN ('documents', 'indexes', 'persistence_globals')";
+    if connection.query_row(known, [], |row| row.get::<_, i64>(0)).map_err(failed)? == 0 {
+        return Ok(());
+    }
+    drop(SqliteFile::open(path)?);
+    edit_file(path, &[Edit::Pause])?;
+    connection.execute("DELETE FROM persistence_globals WHERE key = ?1", [TABLE_SUMMARY]).map_err(failed)?;
+    connection.close().map_err(|(_, error)| failed(error))
+}
+
 /// Returns the documents of the table of all tables.
 pub(super) fn sqlite_tables(connection: &Connection, path: &Path) -> Result<Vec<StoredDocument>, RowError> {
     let failed = |error| sqlite_error(path, "read", error);
@@ -97,4 +116,35 @@ pub(super) fn live_documents(connection: &Connection, table: &[u8; 16], limit: u
         Ok(StoredDocument { id: row.get(0)?, value: value.into_bytes(), ts: row.get(2)? })
     };
     statement.query_map([], document)?.collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_copy_is_paused_and_counted_anew() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("db.sqlite3");
+        let connection = Connection::open(&path).unwrap();
+        connection.execute_batch(super::super::sqlite_writer::TABLES).unwrap();
+        let tables = "01".repeat(16);
+        let table = r#"{"name":"_backend_state","state":"active"}"#;
+        let state = r#"{"system":"none","usage_limit":"none","user":"none"}"#;
+        connection
+            .execute_batch(&format!(
+                "INSERT INTO persistence_globals VALUES ('tables_table_id', '\"AQEBAQEBAQEBAQEBAQEBAQ\"'), ('table_summary_v2', '{{}}');
+                 INSERT INTO documents VALUES (X'{0}', 1, X'{tables}', '{table}', 0, NULL), (X'{0}', 2, X'{0}', '{state}', 0, NULL);",
+                "02".repeat(16)
+            ))
+            .unwrap();
+        for _ in 0..2 {
+            pause_copy(&path).unwrap();
+        }
+        let state: String =
+            connection.query_row("SELECT json_value FROM documents WHERE ts = 2", [], |row| row.get(0)).unwrap();
+        assert!(state.contains(r#""user":"paused""#), "{state}");
+        let globals: i64 = connection.query_row("SELECT count(*) FROM persistence_globals", [], |row| row.get(0)).unwrap();
+        assert_eq!(globals, 1);
+    }
 }

@@ -21,6 +21,7 @@ use std::time::Duration;
 use async_trait::async_trait;
 
 pub use self::catalog::{Catalog, CatalogTable, read_live_documents, read_version};
+pub use self::editor::pause_copy;
 pub use self::error::RowError;
 pub use self::row_store::{RowStore, Stage};
 pub use self::sqlite_reader::SqliteReader;

@@ -14,7 +14,7 @@ use super::sqlite_reader::{io_error, sqlite_error};
 use super::{BATCHES_AHEAD, RowBatch, RowError, RowWriter};
 use crate::convex::persistence::Row;
 
-const TABLES: &str = "
+pub(super) const TABLES: &str = "
 CREATE TABLE documents (
     id BLOB NOT NULL, ts INTEGER NOT NULL, table_id BLOB NOT NULL, json_value TEXT NULL, deleted INTEGER NOT NULL,
     prev_ts INTEGER, PRIMARY KEY (ts, table_id, id));
