@@ -209,7 +209,7 @@ pub(crate) fn lonely_origin(lacks: &str, api: Option<&str>) -> Violation {
 }
 
 /// An origin of a dashboard to which nothing leads.
-fn unserved_dashboard() -> Violation {
+pub(crate) fn unserved_dashboard() -> Violation {
     Violation::new(
         "manifest.dashboard_origin_unused",
         "`origins.dashboard` is there, and no proxy of convexinfra's own leads to the dashboard".to_owned(),

@@ -11,7 +11,7 @@ use serde_json::{Value, json};
 
 use super::Target;
 use super::raw::{RawRequest, RawResponse};
-use fixture::{ProjectFixture, wait_until};
+use fixture::{ProjectFixture, executable, script, wait_until};
 
 /// Exists as a record only, so that accepting it ends at once.
 pub(super) const RECORD: &str = "provider = \"simulated\"\nsimulated = { listen = false }\n";
@@ -23,14 +23,18 @@ const ROLE: &str = "provider = \"simulated\"\nstorage = { engine = \"postgres\",
                     files = { engine = \"s3\", bucket = \"shop-files\", region = \"auto\" }\n";
 const FLY: &str = "provider = \"fly\"\nregion = \"iad\"\n";
 const ORIGINS: &str = "origins = { api = \"https://a.example.com\", site = \"https://s.example.com\" }";
+/// Runs, so that it has rows that can be moved.
+const LOCAL: &str = "provider = \"local\"\nlocal = { binary = \"/tmp/backend\" }\n";
+const ON_POSTGRES: &str = "storage = { engine = \"postgres\", url = { env = \"SERVER\" }, tls = \"disable\" }\n";
 const FLY_NOWHERE: &str = "provider = \"fly\"\n";
 
 /// Rules of the policy that no request can meet, and why.
-const UNREACHABLE: [(&str, &str); 6] = [
+const UNREACHABLE: [(&str, &str); 7] = [
     ("plan.provider_unavailable", "this server has every provider; the tests of the server meet it where one is missing"),
     ("plan.data_missing", "an observation and no request: the provider meets it, in tests/provider and tests/crash"),
     ("manifest.bad_name", "a name is parsed before a request is one"),
     ("manifest.bad_release", "so is a release"),
+    ("manifest.bad_domain", "a domain is short for origins, and a request has those"),
     ("manifest.bad_variable_name", "the name of a variable of the client's machine, which is never looked up elsewhere"),
     ("manifest.bad_control_plane_url", "where the manifest's control plane is says nothing of a backend"),
 ];
@@ -75,6 +79,8 @@ fn plan_rules() -> Vec<PlanRule> {
     vec![
         rule("plan.moves_data", RECORD, with("storage = { engine = \"postgres\", url = { env = \"SERVER\" } }")),
         rule("plan.moves_data", RECORD, with("files = { engine = \"s3\", bucket = \"shop-files\", region = \"auto\" }")),
+        rule("plan.move_not_allowed", LOCAL, format!("{LOCAL}{ON_POSTGRES}")),
+        rule("plan.move_not_alone", LOCAL, format!("{LOCAL}{ON_POSTGRES}tuning = {{ max_concurrent_queries = 4 }}\n")),
         rule("plan.downgrade", new, with("release = \"precompiled-2026-06-26-903b8b9\"")),
         rule("plan.release_order_unknown", new, with("release = \"aaaaaaa000000000000000000000000000000000\"")),
         rule("plan.disk_shrinks", disk, with("resources = { disk = \"10 GiB\" }")),
@@ -102,6 +108,7 @@ fn plan_rules() -> Vec<PlanRule> {
         rule("plan.unknown_size", "", fly("resources = { memory = \"1024 GiB\" }")),
         rule("plan.dashboard_release_unknown", "", fly(&format!("dashboard = true\nrelease = \"sha256:{}\"", "0".repeat(64)))),
         rule("plan.reserved_label", "", "provider = \"docker\"\ndocker = { labels = { \"Convexinfra.id\" = \"b1\" } }\n"),
+        rule("plan.route", "", format!("provider = \"docker\"\ntls = \"internal\"\n{}\n", ORIGINS.replace("com", "com:8443"))),
         rule("plan.storage_unavailable", "", fly("storage = { engine = \"postgres\", managed = true }")),
         rule("plan.storage_unavailable", "", with("storage = { engine = \"postgres\", managed = true }")),
         rule(
@@ -182,6 +189,14 @@ fn spec_rules() -> Vec<SpecRule> {
             "simulated",
             "origins = { api = \"https://a.example.com\", site = \"https://a.example.com\" }",
             json!({ "origins": { "api": "https://a.example.com", "site": "https://a.example.com" } }),
+        ),
+        spec(
+            "manifest.dashboard_origin_unused",
+            "docker",
+            "origins = { api = \"https://a.example.com\", site = \"https://s.example.com\", dashboard = \"https://d.example.com\" }",
+            json!({ "origins": {
+                "api": "https://a.example.com", "site": "https://s.example.com", "dashboard": "https://d.example.com",
+            } }),
         ),
         spec(
             "manifest.bad_count",
@@ -455,18 +470,24 @@ fn put(spec: &Value) -> Value {
 #[test]
 fn a_raw_client_gets_the_refusal_that_a_plan_shows() {
     let target = Target::with(&[("FLY_API_TOKEN", "none"), ("CONVEXINFRA_FLY_API", "http://127.0.0.1:1")]);
-    let certificates = tempfile::tempdir().unwrap();
-    fixture::certificates::issue(certificates.path(), &["localhost"]);
-    let authority = certificates.path().join("ca.pem");
+    let folder = tempfile::tempdir().unwrap();
+    fixture::certificates::issue(folder.path(), &["localhost"]);
+    let authority = folder.path().join("ca.pem");
+    let binary = script(folder.path(), "backend", &format!("exec '{}' simulate-backend \"$@\"", executable()));
+    let on_this_machine = |text: &str| {
+        let text = text.replace("/tmp/ca.pem", &authority.display().to_string());
+        text.replace("/tmp/backend", &binary.display().to_string())
+    };
     for (number, rule) in plan_rules().into_iter().enumerate() {
         let name = format!("rule-{number}");
         let project = Project::new(&target, name.clone());
         // Commands read the certificates that a manifest names.
-        let text = manifest(&name, &rule.after.replace("/tmp/ca.pem", &authority.display().to_string()), rule.beside);
+        let text = on_this_machine(&manifest(&name, &rule.after, rule.beside));
         let what = format!("{} in {text}", rule.code);
         if !rule.before.is_empty() {
             for backend in ["dev"].into_iter().chain((!rule.beside.is_empty()).then_some("old")) {
-                let made = project.operate(&project.apply, backend, None, &put(&lowered(&manifest(&name, rule.before, ""))));
+                let recorded = lowered(&on_this_machine(&manifest(&name, rule.before, "")));
+                let made = project.operate(&project.apply, backend, None, &put(&recorded));
                 assert!([200, 202].contains(&made.status), "{what}: {made:?}");
             }
             project.settle();
@@ -525,6 +546,12 @@ fn a_raw_client_gets_the_refusal_that_a_plan_shows() {
         let (planned, sent) = (shown["message"].as_str().unwrap(), error["message"].as_str().unwrap());
         assert!(planned == sent || planned == format!("backend.dev: {sent}"), "{what}:\n{planned}\n{sent}");
         assert_eq!(project.recorded(), before, "{what}: what is refused leaves the record as it is");
+        if rule.before == LOCAL {
+            let work = json!({ "kind": "remove", "volume": "destroy", "database": "leave" });
+            let removed = project.operate(&project.destroy, "dev", None, &work);
+            assert!([200, 202].contains(&removed.status), "{what}: {removed:?}");
+            project.settle();
+        }
         project.release();
     }
     target.assert_well();

@@ -2,6 +2,7 @@
 
 use super::ManifestView;
 use crate::model::{Diagnostic, Origins};
+use crate::policy::specification;
 
 /// Returns the origins that a domain stands for.
 pub(in crate::manifest) fn origins_of(domain: &str) -> Origins {
@@ -22,7 +23,12 @@ pub(super) fn check(document: &ManifestView<'_, '_>, problems: &mut Vec<Diagnost
                     .with_related(&origins.key, "its origins"),
             );
         }
-        let Some(tls) = backend.view.own.and_then(|own| own.get("tls")) else { continue };
+        let Some(tls) = backend.view.own.and_then(|own| own.get("tls")) else {
+            let origins = backend.view.own.and_then(|own| own.table("origins"));
+            let dashboard = origins.and_then(|origins| origins.get("dashboard"));
+            problems.extend(dashboard.map(|dashboard| specification::unserved_dashboard().at(&dashboard.key)));
+            continue;
+        };
         if let Some(provider) = backend.view.word("provider").filter(|provider| *provider != "docker") {
             let message = format!("`tls` is about the proxy on a Docker engine, and the provider of `{name}` is `{provider}`");
             problems.push(
