@@ -53,6 +53,35 @@ fn a_claim_that_was_deleted_by_hand_takes_no_data_along() {
 }
 
 #[test]
+fn data_that_was_destroyed_is_not_taken_up_where_the_class_keeps_volumes() {
+    let project = Project::new(cluster_or_skip!(), "");
+    let class = format!("{}-keeps", project.name);
+    let object = serde_json::json!({
+        "apiVersion": "storage.k8s.io/v1",
+        "kind": "StorageClass",
+        "metadata": { "name": class },
+        "provisioner": "kubernetes.io/host-path",
+        "reclaimPolicy": "Retain",
+        "volumeBindingMode": "WaitForFirstConsumer",
+    });
+    project.world.write("class.json", &object.to_string());
+    project.cluster.kubectl(&["create", "-f", project.world.folder.join("class.json").to_str().unwrap()]);
+    project.manifest(&ONE.replace("PLACE", &format!("PLACE\nstorage_class = \"{class}\"")));
+    project.world.apply();
+    project.shell("echo given up > /convex/data/mark");
+    let volume = project.one("persistentvolumeclaims")["spec"]["volumeName"].as_str().unwrap().to_owned();
+    project.world.run_expecting(0, &["destroy", "--yes", "--allow-destroy", "dev"]);
+    wait_until("the claim is gone", || project.get("persistentvolumeclaims").is_empty());
+    project.world.apply();
+    assert_eq!(project.shell("ls /convex/data/mark 2>/dev/null || echo none"), "none");
+    project.world.assert_converged();
+    // The class says that it stays, and so it does.
+    assert_eq!(project.cluster.kubectl(&["get", "pv", &volume, "-o", "jsonpath={.status.phase}"]), "Released");
+    project.world.run_expecting(0, &["destroy", "--yes", "--allow-destroy", "dev"]);
+    project.cluster.kubectl(&["delete", "storageclass", &class]);
+}
+
+#[test]
 fn a_claim_that_is_gone_with_its_volume_is_never_made_anew() {
     let project = Project::new(cluster_or_skip!(), ONE);
     project.world.apply();

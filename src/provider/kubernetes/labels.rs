@@ -21,6 +21,8 @@ pub(super) const BACKEND: &str = "convexinfra/backend";
 pub(super) const FINGERPRINT: &str = "convexinfra/fingerprint";
 /// The annotation of a PersistentVolume with the reclaim policy that it had before it was made to outlive its claim.
 pub(super) const RECLAIM_BEFORE: &str = "convexinfra/reclaim-policy-before";
+/// The annotation of a PersistentVolume whose data was to go with its backend, where its storage class keeps volumes.
+pub(super) const DISCARDED: &str = "convexinfra/discarded";
 /// The annotation of a StatefulSet with the template that was well, while another one is not known to be.
 pub(super) const TEMPLATE_BEFORE: &str = "convexinfra/template-before";
 /// The longest name of a StatefulSet: its Pods carry a label with the name, a dash and a hash of ten.

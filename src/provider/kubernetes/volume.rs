@@ -6,7 +6,7 @@ use super::cluster::Cluster;
 use super::error::KubernetesError;
 use super::inventory::Inventory;
 use super::kind::Kind;
-use super::labels::{ObjectNames, RECLAIM_BEFORE};
+use super::labels::{DISCARDED, ObjectNames, RECLAIM_BEFORE};
 use crate::model::{DataState, Files, ResolvedBackend, Storage};
 use crate::provider::ProviderError;
 
@@ -52,11 +52,17 @@ pub(super) async fn guard_claim(
 /// Returns the volume that a claim of this name left behind when it went, where the account may see it.
 pub(super) async fn kept_volume(cluster: &Cluster, namespace: &str, claim: &str) -> Option<String> {
     let volumes = cluster.list(Kind::Volume, "", "").await.ok()?;
-    let is_its = |volume: &&Value| {
-        let reference = &volume["spec"]["claimRef"];
-        reference["namespace"] == namespace && reference["name"] == claim && volume["status"]["phase"] == "Released"
-    };
-    volumes.iter().find(is_its).and_then(|volume| volume["metadata"]["name"].as_str().map(str::to_owned))
+    let kept = volumes.iter().find(|volume| is_kept(volume, namespace, claim));
+    kept.and_then(|volume| volume["metadata"]["name"].as_str().map(str::to_owned))
+}
+
+/// Whether a volume outlived the claim of this name for the next one. One that the cluster is about to delete has the same
+/// phase: a claim that named it would wait for ever, or have data that was to go.
+fn is_kept(volume: &Value, namespace: &str, claim: &str) -> bool {
+    let (metadata, spec) = (&volume["metadata"], &volume["spec"]);
+    let is_its = spec["claimRef"]["namespace"] == namespace && spec["claimRef"]["name"] == claim;
+    let stays = spec["persistentVolumeReclaimPolicy"] == "Retain" && metadata["deletionTimestamp"].is_null();
+    is_its && stays && volume["status"]["phase"] == "Released" && metadata["annotations"][DISCARDED].is_null()
 }
 
 /// Returns a claim that takes up the volume that the one of its name left behind; unchanged where there is none.
@@ -122,7 +128,8 @@ pub(super) async fn retain_volume(cluster: &Cluster, claim: &Value) -> Retention
     }
 }
 
-/// Gives the volume of a claim the policy back that it had before it was made to outlive the claim: its data is to go.
+/// Lets the volume of a claim go: it gets the policy back that it had before it was made to outlive the claim, and where that
+/// keeps it, a mark, so that no later claim takes up data that was to go.
 pub(super) async fn release_volume(cluster: &Cluster, claim: &Value) -> Result<(), KubernetesError> {
     let Some(volume) = claim["spec"]["volumeName"].as_str().filter(|name| !name.is_empty()) else { return Ok(()) };
     let seen = match cluster.get(Kind::Volume, "", volume).await {
@@ -131,10 +138,50 @@ pub(super) async fn release_volume(cluster: &Cluster, claim: &Value) -> Result<(
         Ok(None) | Err(KubernetesError::Forbidden { .. }) => return Ok(()),
         Err(error) => return Err(error),
     };
-    let Some(before) = seen["metadata"]["annotations"][RECLAIM_BEFORE].as_str() else { return Ok(()) };
+    let before = seen["metadata"]["annotations"][RECLAIM_BEFORE].as_str();
+    let policy = before.or(seen["spec"]["persistentVolumeReclaimPolicy"].as_str()).unwrap_or("Delete");
+    if before.is_none() && policy != "Retain" {
+        return Ok(());
+    }
     let patch = json!({
-        "metadata": { "annotations": { RECLAIM_BEFORE: Value::Null } },
-        "spec": { "persistentVolumeReclaimPolicy": before },
+        "metadata": { "annotations": { RECLAIM_BEFORE: Value::Null, DISCARDED: "true" } },
+        "spec": { "persistentVolumeReclaimPolicy": policy },
     });
-    cluster.merge(Kind::Volume, "", volume, None, &patch).await.map(drop)
+    match cluster.merge(Kind::Volume, "", volume, None, &patch).await {
+        // It was not this account that made the volume stay.
+        Err(KubernetesError::Forbidden { .. }) if before.is_none() => Ok(()),
+        answer => answer.map(drop),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_a_volume_that_stays_is_taken_up_by_the_next_claim() {
+        let volume = |policy: &str, phase: &str, metadata: Value| {
+            json!({
+                "metadata": metadata,
+                "spec": {
+                    "claimRef": { "namespace": "convex", "name": "atlas-dev" },
+                    "persistentVolumeReclaimPolicy": policy,
+                },
+                "status": { "phase": phase },
+            })
+        };
+        let kept = |volume: &Value| is_kept(volume, "convex", "atlas-dev");
+        assert!(kept(&volume("Retain", "Released", json!({}))));
+        for (policy, phase, metadata) in [
+            ("Delete", "Released", json!({})),
+            ("Retain", "Bound", json!({})),
+            ("Retain", "Released", json!({ "deletionTimestamp": "2026-12-01T00:00:00Z" })),
+            ("Retain", "Released", json!({ "annotations": { DISCARDED: "true" } })),
+        ] {
+            let volume = volume(policy, phase, metadata);
+            assert!(!kept(&volume), "{volume}");
+        }
+        let other = volume("Retain", "Released", json!({}));
+        assert!(!is_kept(&other, "convex", "atlas-prod") && !is_kept(&other, "other", "atlas-dev"));
+    }
 }
