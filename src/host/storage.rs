@@ -46,11 +46,13 @@ impl Host {
     async fn look_at_place(&self, project: &ProjectName, placement: &ResolvedBackend) -> Preflight {
         let mut findings = Findings::default();
         let look = async {
+            // One that looks ahead asks its place all of it at once.
+            if !placement.spec.provider.descriptor().looks_ahead {
+                self.check_with_provider(project, &placement.name, &placement.spec).await?;
+            }
             match self.provider(placement.spec.provider) {
-                Ok(provider) if placement.spec.provider.descriptor().looks_ahead => Ok(provider.preflight(placement).await),
-                _ => {
-                    self.check_with_provider(project, &placement.name, &placement.spec).await.map(|()| PlaceFindings::default())
-                }
+                Ok(provider) => Ok(provider.preflight(placement).await),
+                Err(_) => Ok(PlaceFindings::default()),
             }
         };
         let seen = tokio::select! {

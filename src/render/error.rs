@@ -6,7 +6,7 @@ use serde::Serialize;
 
 use super::sanitize;
 use super::style::Style;
-use crate::model::{Diagnostic, Exit, Report};
+use crate::model::{Diagnostic, Exit, Report, Severity};
 
 /// The error document.
 #[derive(Debug, Serialize, schemars::JsonSchema)]
@@ -43,7 +43,11 @@ pub fn report_text(report: &Report, style: Style) -> String {
             .unwrap_or_default();
         let code = style.dim(&format!("[{}]", sanitize::sanitize_line(&finding.code)));
         let message = sanitize::sanitize_block(&finding.message, 2);
-        let _ = writeln!(text, "{}", style.wrap(&format!("{} {place}{message} {code}", style.error("error:")), 2));
+        let severity = match finding.severity {
+            Severity::Error => style.error("error:"),
+            Severity::Warning => style.warning("warning:"),
+        };
+        let _ = writeln!(text, "{}", style.wrap(&format!("{severity} {place}{message} {code}"), 2));
         if let Some(help) = &finding.help {
             let _ = writeln!(
                 text,

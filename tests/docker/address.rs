@@ -205,6 +205,9 @@ fn an_address_that_leads_to_no_engine_is_refused_before_anything_is_recorded() {
     }
     let port = std::net::TcpListener::bind(("127.0.0.1", 0)).unwrap().local_addr().unwrap().port();
     project.world.set("DOCKER_HOST", &format!("tcp://127.0.0.1:{port}"));
+    let planned = project.world.run_expecting(0, &["plan"]);
+    let said = planned.to_string();
+    assert!(said.contains("[docker.unseen]") && said.contains("Connection refused"), "{said}");
     let refused = project.world.run_expecting(69, &["apply", "--yes"]);
     assert!(refused.err.contains("Connection refused") && !refused.err.contains("hyper"), "{refused}");
 }

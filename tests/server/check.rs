@@ -41,6 +41,7 @@ fn a_server_is_described_and_left_as_it_is() {
     assert!(codes(&checked).contains(&"dns.missing") && checked.to_string().contains(&lab.read("address")), "{checked:#}");
     let text = laptop.world.run_expecting(0, &["server", "check", "shop"]);
     assert!(text.out.contains("engine") && text.err.contains("[dns.missing]"), "{text}");
+    assert!(text.err.contains("warning: ") && !text.err.contains("error: "), "what blocks nothing is no error: {text}");
 
     let unknown = laptop.world.run_expecting(64, &["server", "check", "hetzner"]);
     assert!(unknown.to_string().contains("server.unknown"), "{unknown}");

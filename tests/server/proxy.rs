@@ -196,8 +196,8 @@ fn two_projects_share_the_proxy_and_no_host() {
     first.world.apply();
     // Another home knows nothing of the first one's origins, and the server does.
     second.routed(&format!("domain = \"{}.test\"\ntls = \"internal\"\n", first.name));
-    let refused = second.world.run(&["apply", "--yes", "--json"]);
-    assert!(refused.code() != 0 && refused.to_string().contains("proxy.host_taken"), "{refused}");
+    let refused = second.world.run_expecting(4, &["plan", "--json"]);
+    assert!(refused.to_string().contains("proxy.host_taken"), "{refused}");
     second.routed(&format!("domain = \"{}.test\"\ntls = \"internal\"\n", second.name));
     second.world.apply();
     second.world.assert_converged();
@@ -290,12 +290,10 @@ fn a_proxy_that_is_there_stays_in_charge() {
         ":443",
     ]);
     laptop.routed(&format!("domain = \"{}.test\"\n", laptop.name));
-    let refused = laptop.world.run(&["apply", "--yes", "--json"]);
+    let refused = laptop.world.run_expecting(4, &["plan", "--json"]);
     let said = refused.to_string();
-    assert!(
-        refused.code() != 0 && said.contains("proxy.port_taken") && said.contains(&theirs) && said.contains("docker.labels"),
-        "{said}"
-    );
+    assert!(said.contains("proxy.port_taken") && said.contains(&theirs) && said.contains("docker.labels"), "{said}");
+    laptop.world.run_expecting(4, &["apply", "--yes"]);
     assert!(lab.engine.containers(&laptop.name, "backend").is_empty(), "the backend is begun before its route is possible");
     lab.engine.docker(&["rm", "-f", &theirs]);
 }

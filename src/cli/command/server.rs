@@ -42,11 +42,8 @@ async fn check(context: &Context, name: &str) -> Result<Exit, AppError> {
     let is_wrong = checked.findings.iter().any(|finding| finding.severity == Severity::Error);
     let exit = if is_wrong { Exit::Failed } else { Exit::Done };
     context.printer.output(&facts_text(&server, &checked.facts));
-    let style = context.printer.err_style();
-    for finding in &checked.findings {
-        let report = Report { exit, errors: vec![finding.clone()] };
-        context.printer.status(&report_text(&report, style));
-    }
+    let report = Report { exit, errors: checked.findings.clone() };
+    context.printer.status(&report_text(&report, context.printer.err_style()));
     let rest = serde_json::json!({ "server": name, "facts": checked.facts, "findings": checked.findings });
     context.printer.json("convexinfra.server_check/1", rest);
     Ok(exit)

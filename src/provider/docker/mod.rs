@@ -70,13 +70,13 @@ use self::rollout::Rollout;
 use self::servers::Servers;
 pub use self::ssh::{SshError, SshFailure};
 use super::kit::keyed_lock::KeyedLock;
-use super::{FoundBackend, LogChunk, LogPosition, ProgressFn, Provider, ProviderError, async_trait};
+use super::{FoundBackend, LogChunk, LogPosition, PlaceFindings, ProgressFn, Provider, ProviderError, async_trait};
 use crate::convex::deployment::DeploymentClient;
 use crate::convex::release::COMMITS;
 use crate::failpoint;
 use crate::model::{
-    BackendId, BackendName, BackendSpec, INTERNAL_URL, Observation, ProjectName, ProviderKind, ProviderState, RELEASE_CREATED,
-    ResolvedBackend, VolumeReclaim,
+    BackendId, BackendName, BackendSpec, Diagnostic, INTERNAL_URL, Observation, ProjectName, ProviderKind, ProviderState,
+    RELEASE_CREATED, ResolvedBackend, VolumeReclaim, error_chain,
 };
 
 /// How long a container has to end by itself: what Convex's own compose file gives it.
@@ -283,6 +283,21 @@ impl Provider for Docker {
         self.allowed.check(spec)?;
         let engine = self.engine_of(spec).await?;
         limits::validate_limits(&spec.resources, engine.capabilities, engine.capacity)
+    }
+
+    async fn preflight(&self, resolved: &ResolvedBackend) -> PlaceFindings {
+        let look = async { proxy::preflight(&self.engine_of(&resolved.spec).await?, resolved).await };
+        match look.await {
+            Ok(()) => PlaceFindings::default(),
+            Err(ProviderError::Proxy(error)) => {
+                let refusal = Diagnostic::new(error.code(), error.to_string()).with_help(error.help());
+                PlaceFindings { refusals: vec![refusal], notes: Vec::new() }
+            }
+            Err(error) => {
+                let message = format!("what the engine says to it is not known before it is made: {}", error_chain(&error));
+                PlaceFindings { refusals: Vec::new(), notes: vec![Diagnostic::new("docker.unseen", message)] }
+            }
+        }
     }
 
     async fn find(

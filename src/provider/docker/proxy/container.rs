@@ -109,11 +109,7 @@ pub(super) fn spec(engine: &Engine, image: &Image, attached: &BTreeSet<String>) 
 /// [`ProxyError::PortPublished`] and [`ProxyError::PortTaken`] name who has the ports of the web.
 pub(super) async fn ensure(engine: &Engine, image: &Image) -> Result<ContainerInspectResponse, ProviderError> {
     let found = find(engine).await?;
-    if found.as_ref().is_none_or(|found| !is_running(found))
-        && let Some((port, holder)) = holder::holder(engine).await?
-    {
-        return Err(ProxyError::PortPublished { port, holder }.into());
-    }
+    require_ports(engine, found.as_ref()).await?;
     ensure_network(engine).await?;
     for name in [CONFIGURATION_VOLUME, CERTIFICATES_VOLUME] {
         let request = VolumeCreateRequest {
@@ -138,6 +134,17 @@ pub(super) async fn ensure(engine: &Engine, image: &Image) -> Result<ContainerIn
     })?;
     let missing = || ProviderError::Engine { verb: "start the proxy".to_owned(), reason: "its container went away".to_owned() };
     inspect_container(engine, &ensured).await?.ok_or_else(missing)
+}
+
+/// Refuses to start the proxy where another container publishes one of its ports.
+pub(super) async fn require_ports(engine: &Engine, proxy: Option<&ContainerInspectResponse>) -> Result<(), ProviderError> {
+    if proxy.is_some_and(is_running) {
+        return Ok(());
+    }
+    match holder::holder(engine).await? {
+        Some((port, holder)) => Err(ProxyError::PortPublished { port, holder }.into()),
+        None => Ok(()),
+    }
 }
 
 async fn ensure_network(engine: &Engine) -> Result<(), ProviderError> {

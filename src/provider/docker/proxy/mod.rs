@@ -22,7 +22,7 @@ pub use self::error::ProxyError;
 pub(super) use self::holder::PROXY as NAME;
 pub(super) use self::holder::holders;
 pub use self::holder::{PortHolder, ProxyProduct};
-use self::site::{Site, file_name};
+use self::site::{Site, SiteHeader, file_name};
 use super::container_diff::diff_container;
 use super::context::BackendContext;
 use super::diff::field_drift;
@@ -30,7 +30,7 @@ use super::engine::Engine;
 use super::image::Image;
 use super::inventory::id_of;
 use super::labels::ResourceNames;
-use crate::model::{FieldDrift, ResolvedBackend};
+use crate::model::{FieldDrift, ResolvedBackend, routes};
 use crate::provider::ProviderError;
 
 /// The official image of Caddy, with the features that sites use. An engine keeps what it fetched first.
@@ -44,6 +44,40 @@ pub(super) fn image_reference(resolved: &ResolvedBackend) -> &str {
 /// Returns whether the origins of a backend are served by the proxy.
 pub(super) fn is_routed(resolved: &ResolvedBackend) -> bool {
     resolved.spec.settings.docker.tls.is_some()
+}
+
+/// Checks what the engine has in the way of a backend's routes, and changes nothing. Hosts of the same project are left to the
+/// control plane, which knows which backend gives one up first.
+///
+/// # Errors
+/// [`ProxyError`] for what an apply would be refused for.
+pub(super) async fn preflight(engine: &Engine, resolved: &ResolvedBackend) -> Result<(), ProviderError> {
+    // What cannot be a route, the descriptor refuses.
+    let hosts: BTreeSet<String> = routes(&resolved.spec).unwrap_or_default().into_iter().map(|route| route.host).collect();
+    if hosts.is_empty() {
+        return Ok(());
+    }
+    let found = container::find(engine).await?;
+    container::require_ports(engine, found.as_ref()).await?;
+    let Some(proxy) = found else { return Ok(()) };
+    let seen = Configuration::read(engine, id_of(&proxy)).await?;
+    let own = file_name(&ResourceNames::of(resolved));
+    let stale = network::stale_sites(engine, &seen, &own).await?;
+    let same_project = format!("{}-", resolved.project);
+    let others = seen.headers().filter(|(file, header)| {
+        *file != own && !stale.iter().any(|name| name == file) && !header.instance.starts_with(&same_project)
+    });
+    Ok(require_free(&hosts, others.map(|(_, header)| header))?)
+}
+
+/// Refuses hosts that another backend has.
+fn require_free(hosts: &BTreeSet<String>, others: impl Iterator<Item = SiteHeader>) -> Result<(), ProxyError> {
+    for header in others {
+        if let Some(host) = header.hosts.intersection(hosts).next() {
+            return Err(ProxyError::HostTaken { host: host.clone(), instance: header.instance });
+        }
+    }
+    Ok(())
 }
 
 /// Ensures the routes of a backend: the proxy, the site, its networks, in this order, and loads them at once. What is refused
@@ -62,11 +96,7 @@ pub(super) async fn ensure_route(
     let before = Configuration::read(engine, id).await?;
     let stale = network::stale_sites(engine, &before, &site.file).await?;
     let is_live = |file: &str| file != site.file && !stale.iter().any(|name| name == file);
-    for (_, header) in before.headers().filter(|(file, _)| is_live(file)) {
-        if let Some(host) = header.hosts.intersection(&site.header.hosts).next() {
-            return Err(ProxyError::HostTaken { host: host.clone(), instance: header.instance.clone() }.into());
-        }
-    }
+    require_free(&site.header.hosts, before.headers().filter(|(file, _)| is_live(file)).map(|(_, header)| header))?;
     let mut after = before.clone();
     after.sites.retain(|file, _| is_live(file));
     after.sites.insert(site.file.clone(), site.text.clone());
