@@ -36,7 +36,7 @@ fn an_expired_backend_is_removed_unless_it_is_protected_or_extended() {
     assert_eq!((last.kind.as_str(), last.actor), ("backend_removed", Some(crate::model::Actor::control_plane())));
 }
 
-/// A backend that lives for a minute, and the moment at which that is over; nobody holds the lease.
+/// Creates a backend with a `ttl` of a minute, and returns the time at which it expires; the lease is free.
 fn short_lived(world: &World) -> Timestamp {
     let lease = world.lease();
     let mut spec = simulated();

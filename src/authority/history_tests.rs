@@ -246,7 +246,7 @@ fn a_home_without_sealed_heads_is_trusted_once() {
         [world.authority.vault().legacy_key_check_value()],
     )
     .unwrap();
-    // Before entries were bound at all, nobody wrote down who did something.
+    // Before entries were bound at all, none named its principal.
     rows.execute_batch(
         "UPDATE chains SET seal = NULL; DELETE FROM chains WHERE project = '';
          INSERT INTO events (sequence, project, at, kind, detail) SELECT sequence + 9, project, at, kind, detail FROM events;

@@ -52,7 +52,7 @@ fn only_an_intact_unexpired_unrevoked_token_authenticates() {
         let altered = format!("{}{other}{}", &text[..index], &text[index + 1..]);
         assert_eq!(code(&altered, NOW), "auth.token_malformed", "character {index}");
     }
-    // The right shape and checksum, and nobody's.
+    // The right shape and checksum, and never issued.
     let stranger = token_for(&self::world(), Scope::Apply, None);
     assert_eq!(code(stranger.token.expose(), NOW), "auth.token_unknown");
     assert_eq!(code(&text, NOW.plus_milliseconds(60_000)), "auth.token_expired");

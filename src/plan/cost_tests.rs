@@ -39,7 +39,7 @@ fn the_quota_of_the_control_plane_counts_every_backend_of_the_project() {
     assert_eq!(codes(&plan.refusals), ["plan.over_quota_backends", "plan.over_quota_cpus"]);
     assert!(plan.refusals[0].message.starts_with("`gremlin` would have 3 backends, and its quota allows 2"), "{plan:#?}");
     assert!(plan.refusals[1].message.contains("3.5 of cpus together, and its quota allows 3"), "{plan:#?}");
-    // What the plan takes away makes room, a rename takes none, and a quota that was lowered keeps nobody from less.
+    // What the plan takes away makes room, a rename takes none, and a lowered quota refuses no smaller request.
     let renamed = |new: f64| {
         let mut renamed = desired(&[("c", wanted(sized(2.9_f64))), ("d", wanted(sized(new)))]);
         renamed.moved.push(Moved { from: name("a"), to: name("c") });
@@ -138,6 +138,6 @@ fn a_quota_in_dollars_is_looked_at_while_planning() {
     let refusals = refused(17.05, &["a"]);
     assert_eq!(codes(&refusals), ["plan.over_quota_monthly_usd"]);
     assert!(refusals[0].message.contains("would cost $17.06 a month together"), "{}", refusals[0].message);
-    // A quota that was lowered keeps nobody from less.
+    // A lowered quota refuses no smaller request.
     assert_eq!(codes(&refused(1.0, &["a", "b"])), Vec::<&str>::new());
 }
