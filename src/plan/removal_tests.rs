@@ -155,7 +155,7 @@ fn an_interrupted_removal_keeps_its_reclaim_policy_unless_asked_anew() {
         other => panic!("{other:?}"),
     };
 
-    // No step and no refusal mentions it.
+    // Neither declared nor named to be destroyed.
     let plan = planned(&desired(&[]), &there);
     // Files without the documents that name them are no data.
     assert_eq!(disposal(&plan), (VolumeReclaim::Delete, DatabaseReclaim::Delete));
