@@ -153,7 +153,7 @@ pub(super) fn restart_count(container: &ContainerInspectResponse) -> i64 {
 }
 
 /// Whether a container was started within the last half minute.
-fn in_start_period(container: &ContainerInspectResponse) -> bool {
+pub(super) fn in_start_period(container: &ContainerInspectResponse) -> bool {
     let started = container.state.as_ref().and_then(|state| state.started_at.as_deref());
     let Some(started) = started.and_then(|text| text.parse::<jiff::Timestamp>().ok()) else { return false };
     jiff::Timestamp::now().duration_since(started).as_secs() < 30

@@ -9,6 +9,7 @@ use super::desired::ContainerSpec;
 use super::diff::{ContainerDifference, RepairKind};
 use super::engine::Engine;
 use super::inventory::id_of;
+use super::readiness::{in_start_period, restart_count};
 use crate::provider::ProviderError;
 
 /// What is to be done about a container.
@@ -84,28 +85,57 @@ impl Engine {
     }
 
     /// Lets a container run that is there, with its files put into its volume again: a killed command may have only just made
-    /// it. One that ends again and again is stopped first, so that it starts with the files.
+    /// it. Returns the restart count from which an early exit is to be told: only a start by hand resets the engine's.
     pub(super) async fn resume_or_start(
         &self,
         container: &ContainerInspectResponse,
         wanted: &ContainerSpec,
-    ) -> Result<(), ProviderError> {
+    ) -> Result<i64, ProviderError> {
         let id = id_of(container);
-        let status = container.state.as_ref().and_then(|state| state.status);
-        if status == Some(ContainerStateStatusEnum::PAUSED) {
-            let unpaused = self.client.unpause_container(id).await;
-            return unpaused.map_err(|error| self.failed("let the container go on", error));
+        let resume = choose_resume(container);
+        match resume {
+            Resume::Unpause => {
+                let unpaused = self.client.unpause_container(id).await;
+                unpaused.map_err(|error| self.failed("let the container go on", error))?;
+            }
+            Resume::Restart => self.restart_with_files(container, wanted).await?,
+            Resume::Refill | Resume::Start => {
+                if let Some(files) = &wanted.files {
+                    self.upload_files(id, files).await?;
+                }
+                if resume == Resume::Start {
+                    self.start_container(id, &wanted.ports).await?;
+                }
+            }
         }
-        if status == Some(ContainerStateStatusEnum::RESTARTING) {
-            return self.restart_with_files(container, wanted).await;
-        }
-        if let Some(files) = &wanted.files {
-            self.upload_files(id, files).await?;
-        }
-        match status {
-            Some(ContainerStateStatusEnum::RUNNING) => Ok(()),
-            _ => self.start_container(id, &wanted.ports).await,
-        }
+        Ok(match resume {
+            Resume::Unpause | Resume::Refill => restart_count(container),
+            Resume::Restart | Resume::Start => 0,
+        })
+    }
+}
+
+/// How a container that is there comes to run with its files.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Resume {
+    /// It is paused.
+    Unpause,
+    /// It runs and has read its files long ago: they are put back without an interruption.
+    Refill,
+    /// It ends again and again, or was started a moment ago and may be about to end: it is stopped, so that it starts with
+    /// the files.
+    Restart,
+    /// It does not run.
+    Start,
+}
+
+fn choose_resume(container: &ContainerInspectResponse) -> Resume {
+    match container.state.as_ref().and_then(|state| state.status) {
+        Some(ContainerStateStatusEnum::PAUSED) => Resume::Unpause,
+        Some(ContainerStateStatusEnum::RESTARTING) => Resume::Restart,
+        Some(ContainerStateStatusEnum::RUNNING) if in_start_period(container) => Resume::Restart,
+        Some(ContainerStateStatusEnum::RUNNING) => Resume::Refill,
+        _ => Resume::Start,
     }
 }
 
@@ -134,6 +164,24 @@ mod tests {
             (&[RepairKind::Replace, RepairKind::Start], fresh, RepairAction::Replace),
         ] {
             assert_eq!(choose_repair(&all(repairs), tried), expected, "{repairs:?} {tried:?}");
+        }
+    }
+
+    #[test]
+    fn a_container_between_two_of_its_ends_is_restarted_and_one_that_is_up_is_not() {
+        use bollard::models::ContainerState;
+        let at = |seconds: i64| (jiff::Timestamp::now() - jiff::SignedDuration::from_secs(seconds)).to_string();
+        for (status, started, expected) in [
+            (ContainerStateStatusEnum::RUNNING, at(0), Resume::Restart),
+            (ContainerStateStatusEnum::RUNNING, at(600), Resume::Refill),
+            (ContainerStateStatusEnum::RESTARTING, at(600), Resume::Restart),
+            (ContainerStateStatusEnum::PAUSED, at(0), Resume::Unpause),
+            (ContainerStateStatusEnum::EXITED, at(0), Resume::Start),
+            (ContainerStateStatusEnum::CREATED, String::new(), Resume::Start),
+        ] {
+            let state = ContainerState { status: Some(status), started_at: Some(started), ..ContainerState::default() };
+            let container = ContainerInspectResponse { state: Some(state), ..ContainerInspectResponse::default() };
+            assert_eq!(choose_resume(&container), expected, "{status:?}");
         }
     }
 }

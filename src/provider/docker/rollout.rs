@@ -109,17 +109,19 @@ impl Rollout<'_> {
         }
         let predecessor = self.predecessor(seen);
         let id = id_of(current);
+        let mut restarts = restart_count(current);
         if remedy == RepairAction::Start {
             if let Some(old) = &predecessor {
                 self.stop_old(old).await?;
             }
-            if let Err(error) = self.engine.resume_or_start(current, self.wanted).await {
-                if matches!(error, ProviderError::Engine { .. }) {
+            restarts = match self.engine.resume_or_start(current, self.wanted).await {
+                Ok(restarts) => restarts,
+                Err(ProviderError::Engine { .. }) => {
                     tried.start = true;
                     return Ok(false);
                 }
-                return Err(error);
-            }
+                Err(error) => return Err(error),
+            };
         } else if predecessor.is_none() && self.probe.is_unresponsive(current).await {
             (self.progress)(format!("{} runs and does not answer: restarting it", self.resolved.name));
             self.engine.restart_with_files(current, self.wanted).await?;
@@ -127,8 +129,6 @@ impl Rollout<'_> {
         if predecessor.is_none() && remedy == RepairAction::Keep {
             return Ok(true);
         }
-        // A start by hand counts its restarts from zero.
-        let restarts = if remedy == RepairAction::Start { 0 } else { restart_count(current) };
         self.commit(id, restarts, predecessor).await.map(|()| true)
     }
 

@@ -57,7 +57,7 @@ async fn repair_in_place(engine: &Engine, id: &str, wanted: &ContainerSpec) -> R
             RepairAction::Keep => return Ok(true),
             RepairAction::Replace => return Ok(false),
             RepairAction::UpdateInPlace => (engine.update_in_place(&container, wanted, &found).await, false),
-            RepairAction::Start => (engine.resume_or_start(&container, wanted).await, true),
+            RepairAction::Start => (engine.resume_or_start(&container, wanted).await.map(drop), true),
         };
         match done {
             Ok(()) if is_last => return Ok(true),
