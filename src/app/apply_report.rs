@@ -6,7 +6,10 @@ use super::AppError;
 use super::outcome::Conclusion;
 use crate::apply::{Event, EventKind, ReadyBackend, StepOutcome, Tally};
 use crate::host::EMBEDDED;
-use crate::model::{BackendName, DatabaseReclaim, Diagnostic, Endpoints, Exit, Phase, Report, Snapshot, VolumeReclaim};
+use crate::model::{
+    BackendName, BackendSpec, DatabaseReclaim, Diagnostic, Endpoints, Exit, Phase, Report, Snapshot, VolumeReclaim,
+    is_local_url,
+};
 use crate::plan::{BackendSelection, Plan, PlanOptions, Step, StepId};
 
 /// Says how an apply ended.
@@ -69,9 +72,15 @@ pub(crate) fn ready_backends(snapshot: &Snapshot) -> Vec<ReadyBackend> {
     ready
         .filter_map(|found| {
             let Endpoints { url, site_url } = found.endpoints.clone()?;
-            Some(ReadyBackend { name: found.name.clone(), url, site_url, unreached: None, reached_at: None })
+            let forward = needs_forward(&found.recorded, &url).then(|| format!("convexinfra forward {}", found.name));
+            Some(ReadyBackend { name: found.name.clone(), url, site_url, unreached: None, reached_at: None, forward })
         })
         .collect()
+}
+
+/// Returns whether a URL names this machine while the backend is elsewhere: on a server, or in a cluster.
+fn needs_forward(spec: &BackendSpec, url: &str) -> bool {
+    spec.is_forwardable() && is_local_url(url)
 }
 
 /// Says that every step was done and that the result could not be observed.

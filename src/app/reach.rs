@@ -25,7 +25,8 @@ pub(crate) async fn mark_unreached(ready: &mut [ReadyBackend], snapshot: &Snapsh
         has_own_url(backend, &ready.url).then_some(async move {
             if let Err(why) = ask(client, &ready.url, &backend.instance_name).await {
                 ready.unreached = Some(why);
-                ready.reached_at.clone_from(&backend.internal_url);
+                // The way to a server ends with the command.
+                ready.reached_at = backend.internal_url.clone().filter(|_| !backend.recorded.is_forwardable());
             }
         })
     });
@@ -103,6 +104,7 @@ mod tests {
             site_url: "https://example.com".to_owned(),
             unreached: None,
             reached_at: None,
+            forward: None,
         };
         assert_eq!(reached.sentence(), "`dev` is ready at https://api.example.com");
         let here = Some("http://127.0.0.1:4210".to_owned());
@@ -111,6 +113,9 @@ mod tests {
             behind.sentence(),
             "`dev` is ready at http://127.0.0.1:4210; https://api.example.com was not reached from here: status 404"
         );
+        let elsewhere = ReadyBackend { forward: Some("convexinfra forward dev".to_owned()), ..reached.clone() };
+        let said = "`dev` is ready; https://api.example.com leads there while this runs\n    convexinfra forward dev";
+        assert_eq!(elsewhere.sentence(), said);
         let served = ReadyBackend { unreached: Some("status 404".to_owned()), ..reached };
         assert_eq!(served.sentence(), "`dev` runs; https://api.example.com was not reached from here: status 404");
     }

@@ -116,14 +116,20 @@ pub struct ReadyBackend {
     /// Where this machine reaches it instead, as far as it knows.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub reached_at: Option<String>,
+    /// The command that has to run for `url` to lead to it from a machine: nothing is public, and it runs elsewhere.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub forward: Option<String>,
 }
 
 impl ReadyBackend {
     /// Says that it is ready, and where: never at a URL that did not lead to it.
     pub fn sentence(&self) -> String {
-        let Self { name, url, unreached, reached_at, .. } = self;
+        let Self { name, url, unreached, reached_at, forward, .. } = self;
         match (unreached, reached_at) {
-            (None, _) => format!("`{name}` is ready at {url}"),
+            (None, _) => match forward {
+                Some(command) => format!("`{name}` is ready; {url} leads there while this runs\n    {command}"),
+                None => format!("`{name}` is ready at {url}"),
+            },
             (Some(why), Some(at)) => format!("`{name}` is ready at {at}; {url} was not reached from here: {why}"),
             (Some(why), None) => format!("`{name}` runs; {url} was not reached from here: {why}"),
         }

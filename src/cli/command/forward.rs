@@ -10,7 +10,7 @@ use crate::app::{AppError, select_backend};
 use crate::cli::args::{Forward as Args, ForwardedPart};
 use crate::cli::context::Context;
 use crate::cli::signal;
-use crate::model::{ActualBackend, Addressing, Diagnostic, Exit, PortPair, error_chain};
+use crate::model::{ActualBackend, Diagnostic, Exit, PortPair, error_chain};
 use crate::provider::ProviderError;
 use crate::provider::docker::{ForwardPart, ServerForward};
 use crate::provider::kubernetes::{ForwardTarget, Kubernetes};
@@ -32,7 +32,7 @@ pub(super) async fn run(context: &Context, args: &Args) -> Result<Exit, AppError
     })?;
     let provider = backend.recorded.provider;
     let server = backend.recorded.settings.docker.server.as_ref();
-    if server.is_none() && !matches!(provider.descriptor().addressing, Addressing::Noted) {
+    if !backend.recorded.is_forwardable() {
         let message = format!("`{name}` is reached without being forwarded: its provider is `{provider}`, on no server");
         return Err(AppError::new(Exit::Usage, Diagnostic::new("forward.not_needed", message)));
     }

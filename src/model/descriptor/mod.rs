@@ -311,6 +311,11 @@ impl BackendSpec {
         !self.is_record_only() && self.storage.server().is_some_and(|server| !server.managed)
     }
 
+    /// Returns whether ports of this machine can be led to it (`forward`): it is on a server, or in a cluster.
+    pub fn is_forwardable(&self) -> bool {
+        self.server().is_some() || matches!(self.provider.descriptor().addressing, Addressing::Noted)
+    }
+
     /// Whether it keeps its files in buckets.
     pub fn has_buckets(&self) -> bool {
         !self.is_record_only() && matches!(self.files, Files::S3(_))
