@@ -6,6 +6,7 @@ use crate::convex::persistence::{VersionConflict, version_conflict};
 use crate::database::rows;
 use crate::model::{Diagnostic, Release, ResolvedBackend, RunState};
 use crate::policy;
+use crate::provider::kit::data_place::DataPlace;
 use crate::snapshot::DATABASE_FILE;
 
 impl Host {
@@ -15,7 +16,7 @@ impl Host {
         let Some(release) = placement.spec.release.clone().filter(Release::is_pinned).or(noted) else { return Ok(()) };
         let Some(day) = policy::build_day(&release).map(str::to_owned) else { return Ok(()) };
         let provider = self.provider(placement.spec.provider)?;
-        let Ok(folder) = provider.data_folder(placement) else { return Ok(()) };
+        let Ok(DataPlace::Folder(folder)) = provider.data_place(placement) else { return Ok(()) };
         let database = folder.join(DATABASE_FILE);
         if !database.is_file() {
             return Ok(());

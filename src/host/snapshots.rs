@@ -3,7 +3,9 @@
 //! Must not do: decide in which order data is copied, replaced and given back; the table of operations does.
 
 use std::path::Path;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
 
 use super::{Host, effects};
 use crate::api::{ControlError, ProgressFn, StartMode, Work};
@@ -15,10 +17,16 @@ use crate::model::{
     error_chain,
 };
 use crate::provider::ProviderError;
-use crate::snapshot::{ChunkCodec, DATABASE_FILE, SnapshotError, SnapshotManifest, SnapshotSource, SnapshotStore};
+use crate::provider::kit::data_place::{DataPlace, DataVolume, VolumeAccess};
+use crate::snapshot::{
+    ChunkCodec, DATABASE_FILE, DATABASE_FILES, DatabaseCopy, STORAGE_FOLDER, SnapshotError, SnapshotManifest, SnapshotSource,
+    SnapshotStore, SnapshotSubject, StoredFiles,
+};
 
 /// How many bytes of a long work are done between two words about it.
 const BYTES_BETWEEN_NOTICES: u64 = 256 << 20;
+/// How often is looked how far it is.
+const NOTICE_INTERVAL: Duration = Duration::from_millis(500);
 
 impl Host {
     /// Returns the snapshots of a project; none while this control plane has never been used.
@@ -56,7 +64,7 @@ impl Host {
         let placement = self.read_rows(|authority| authority.resolve_backend(project, name))?.ok_or_else(unknown)?;
         let provider = self.provider(placement.spec.provider).map_err(ControlError::Refused)?;
         let place = match snapshot {
-            None => provider.data_folder(&placement).map(drop),
+            None => provider.data_place(&placement).map(drop),
             Some(id) => provider.staging_folder(&placement, id).map(drop),
         };
         if let Err(error) = place {
@@ -85,8 +93,12 @@ impl Host {
         }
         for (index, placement) in backends.iter().filter(|(_, placement)| placement.has_been_ready) {
             let Some(backend) = snapshot.backends.get_mut(*index) else { continue };
-            let folder = self.provider(placement.spec.provider).ok().and_then(|provider| provider.data_folder(placement).ok());
-            backend.data_size = folder.and_then(|folder| crate::snapshot::measure(&folder));
+            let place = self.provider(placement.spec.provider).ok().and_then(|provider| provider.data_place(placement).ok());
+            // What is in a volume is not known without reading it.
+            backend.data_size = match place {
+                Some(DataPlace::Folder(folder)) => crate::snapshot::measure(&folder),
+                Some(DataPlace::Volume) | None => None,
+            };
         }
     }
 
@@ -123,14 +135,51 @@ impl Host {
         }
         let provider = self.provider(placement.spec.provider)?;
         let failed = |error: ProviderError| effects::effect_failure(placement, &error);
-        let data = provider.data_folder(placement).map_err(failed)?;
+        let place = provider.data_place(placement).map_err(failed)?;
         let runs = provider.observe(placement).await.map_err(failed)?.state;
         let runs = matches!(runs, RunState::Running | RunState::Unready);
         // An upgrade is down until its new release is up, so the snapshot by itself tells of no downtime.
         let stopped_at = (runs && request.before_upgrade.is_none()).then(|| self.now());
         provider.stop(placement).await.map_err(failed)?;
         failpoint::hit("host.stopped_for_copy");
-        self.blocking(move || copy.take(&data, stopped_at)).await
+        match place {
+            DataPlace::Folder(data) => self.blocking(move || copy.take(&data, stopped_at)).await,
+            DataPlace::Volume => {
+                let volume = provider.open_volume(placement, VolumeAccess::Exclusive).await.map_err(failed)?;
+                let copied = self.copy_volume(placement, &*volume, &copy).await;
+                let closed = volume.close().await.map_err(failed);
+                let completed = copied.and(closed).and_then(|()| copy.complete(stopped_at).map_err(refused));
+                if completed.is_err() {
+                    let _ = copy.discard();
+                }
+                completed
+            }
+        }
+    }
+
+    /// Copies the database out of the volume of a backend that does not run.
+    async fn copy_volume(
+        &self,
+        placement: &ResolvedBackend,
+        volume: &dyn DataVolume,
+        copy: &DatabaseCopy,
+    ) -> Result<(), EffectFailure> {
+        let failed = |error: ProviderError| effects::effect_failure(placement, &error);
+        copy.begin().map_err(refused)?;
+        for name in DATABASE_FILES {
+            match volume.read(name).await.map_err(failed)? {
+                Some(archive) => {
+                    let copy = copy.clone();
+                    self.blocking(move || copy.add(name, archive)).await?;
+                }
+                None if name == DATABASE_FILE => {
+                    let (instance, place) = (placement.instance_name.to_string(), format!("{name} in its volume"));
+                    return Err(failed(ProviderError::DataMissing { instance, place }));
+                }
+                None => {}
+            }
+        }
+        Ok(())
     }
 
     async fn write_snapshot(
@@ -141,25 +190,41 @@ impl Host {
     ) -> Result<(), EffectFailure> {
         let store = self.store_of(placement)?;
         let provider = self.provider(placement.spec.provider)?;
-        let data = provider.data_folder(placement).map_err(|error| effects::effect_failure(placement, &error))?;
+        let failed = |error: ProviderError| effects::effect_failure(placement, &error);
+        let place = provider.data_place(placement).map_err(failed)?;
         let (release, before_upgrade_to) = match &request.before_upgrade {
             Some((from, to)) => (noted_release(placement).or_else(|| from.clone()), Some(to.to_string())),
             None => (running_release(placement), None),
         };
         let release = release.map(|release| release.to_string());
-        let now = self.now();
-        let told = AtomicU64::new(0);
-        let progress = |done: u64| tell_progress(&told, done, "written", notice);
-        let source = SnapshotSource {
-            id: &request.id,
-            backend: placement.into(),
-            data: &data,
-            release,
-            note: request.note.clone(),
-            before_upgrade_to,
-            created_at: request.created_at,
+        let (now, backend) = (self.now(), SnapshotSubject::from(placement));
+        let volume = match place {
+            DataPlace::Volume => Some(provider.open_volume(placement, VolumeAccess::Shared).await.map_err(failed)?),
+            DataPlace::Folder(_) => None,
         };
-        let manifest = self.blocking_here(|| store.write(&source, now, &progress))?;
+        let archive = match &volume {
+            Some(volume) => volume.read(STORAGE_FOLDER).await,
+            None => Ok(None),
+        };
+        let written = match archive {
+            Ok(archive) => {
+                let write = move |progress: &ProgressCounter| {
+                    let files = match &place {
+                        DataPlace::Folder(data) => StoredFiles::Folder(data),
+                        DataPlace::Volume => StoredFiles::Archive(archive),
+                    };
+                    let (id, note, created_at) = (&request.id, request.note.clone(), request.created_at);
+                    let source = SnapshotSource { id, backend, files, release, note, before_upgrade_to, created_at };
+                    store.write(source, now, progress)
+                };
+                self.blocking_with_progress("written", notice, write).await
+            }
+            Err(error) => Err(failed(error)),
+        };
+        if let Some(volume) = volume {
+            volume.close().await.map_err(failed)?;
+        }
+        let manifest = written?;
         if let Some(downtime) = manifest.downtime_ms {
             notice(format!("it did not run for {} ms", downtime));
         }
@@ -179,9 +244,9 @@ impl Host {
         let provider = self.provider(placement.spec.provider)?;
         let failed = |error: ProviderError| effects::effect_failure(placement, &error);
         let Some(staged) = provider.staging_folder(placement, id).map_err(failed)? else { return Ok(()) };
-        let told = AtomicU64::new(0);
-        let progress = |done: u64| tell_progress(&told, done, "read", notice);
-        self.blocking_here(|| stage(&store, id, &staged, &progress))?;
+        let (snapshot, folder) = (id.clone(), staged.clone());
+        let unpack = move |progress: &ProgressCounter| stage(&store, &snapshot, &folder, progress);
+        self.blocking_with_progress("read", notice, unpack).await?;
         if start == StartMode::Paused {
             // Nothing uses it yet, and repeating the edit is harmless.
             let edited = rows::pause_copy(&staged.join(DATABASE_FILE));
@@ -230,15 +295,35 @@ impl Host {
         }
     }
 
-    /// Runs work on files that takes long and reports to its caller.
-    fn blocking_here<T>(&self, work: impl FnOnce() -> Result<T, SnapshotError>) -> Result<T, EffectFailure> {
-        let (mut work, mut done) = (Some(work), None);
-        self.platform.run_blocking(&mut || done = work.take().map(|work| work()));
-        match done {
-            Some(done) => done.map_err(|error| error.diagnostic().into()),
-            None => Err(Diagnostic::new("bug", "nothing was run; this is a bug in convexinfra").into()),
+    /// Does so, and says from time to time how far it is. Tasks that it depends on go on meanwhile.
+    async fn blocking_with_progress<T: Send + 'static>(
+        &self,
+        verb: &str,
+        notice: ProgressFn<'_>,
+        work: impl FnOnce(&ProgressCounter) -> Result<T, SnapshotError> + Send + 'static,
+    ) -> Result<T, EffectFailure> {
+        let counter = Arc::new(AtomicU64::new(0));
+        let counted = Arc::clone(&counter);
+        let mut work = std::pin::pin!(self.blocking(move || work(&move |done| counted.store(done, Ordering::Relaxed))));
+        let mut told = 0;
+        loop {
+            if let Ok(done) = tokio::time::timeout(NOTICE_INTERVAL, &mut work).await {
+                return done;
+            }
+            let done = counter.load(Ordering::Relaxed);
+            if done.saturating_sub(told) >= BYTES_BETWEEN_NOTICES {
+                told = done;
+                notice(format!("{} {verb}", ByteSize::from_bytes(done)));
+            }
         }
     }
+}
+
+/// Counts the bytes of a long work that are done.
+type ProgressCounter = dyn Fn(u64) + Send + Sync;
+
+fn refused(error: SnapshotError) -> EffectFailure {
+    error.diagnostic().into()
 }
 
 /// Writes the data of a snapshot to where it is switched from. What is there under that name is whole.
@@ -292,11 +377,4 @@ fn running_release(placement: &ResolvedBackend) -> Option<Release> {
 
 fn noted_release(placement: &ResolvedBackend) -> Option<Release> {
     placement.provider_state.get("release").and_then(|release| Release::parse(release).ok())
-}
-
-fn tell_progress(told: &AtomicU64, done: u64, verb: &str, notice: ProgressFn<'_>) {
-    if done.saturating_sub(told.load(Ordering::Relaxed)) >= BYTES_BETWEEN_NOTICES {
-        told.store(done, Ordering::Relaxed);
-        notice(format!("{} {verb}", ByteSize::from_bytes(done)));
-    }
 }

@@ -24,6 +24,7 @@ pub mod simulated;
 
 pub use async_trait::async_trait;
 pub use error::ProviderError;
+use kit::data_place::{DataPlace, DataVolume, VolumeAccess};
 
 use crate::model::{
     BackendId, BackendName, BackendSpec, Diagnostic, Observation, ProjectName, ProviderKind, ProviderState, ResolvedBackend,
@@ -139,16 +140,22 @@ pub trait Provider: Send + Sync {
         None
     }
 
-    /// Returns the folder on this machine that holds the database and the files of a backend, both, as Convex lays them out.
+    /// Returns where the database and the files of a backend are, both. Makes no request.
     ///
     /// # Errors
-    /// [`ProviderError::Unsupported`] where there is no such folder.
-    fn data_folder(&self, placement: &ResolvedBackend) -> Result<std::path::PathBuf, ProviderError> {
-        let message = format!(
-            "snapshots of `{}` are not available: provider `{}` has no folder with its data",
-            placement.name,
-            self.kind()
-        );
+    /// [`ProviderError::Unsupported`] where they are not in one place that can be read as a whole.
+    fn data_place(&self, placement: &ResolvedBackend) -> Result<DataPlace, ProviderError> {
+        let message =
+            format!("snapshots of `{}` are not available: provider `{}` cannot read its data", placement.name, self.kind());
+        Err(ProviderError::Unsupported(message))
+    }
+
+    /// Opens the volume of a backend whose data is in one.
+    ///
+    /// # Errors
+    /// [`ProviderError::VolumeShared`] where it is to be exclusive and something runs on it.
+    async fn open_volume(&self, placement: &ResolvedBackend, _: VolumeAccess) -> Result<Box<dyn DataVolume>, ProviderError> {
+        let message = format!("provider `{}` keeps the data of `{}` in no volume", self.kind(), placement.name);
         Err(ProviderError::Unsupported(message))
     }
 

@@ -2,6 +2,7 @@
 
 use std::path::PathBuf;
 
+use super::kit::data_place::DataPlace;
 use super::launch_spec::require_own_data;
 use super::process::Supervisor;
 use super::{FoundBackend, LogChunk, LogPosition, ProgressFn, Provider, ProviderError, async_trait};
@@ -77,9 +78,9 @@ impl<D: ProcessDriver> Provider for D {
         self.supervisor().backend_dir(&placement.id).ok().map(|place| place.storage())
     }
 
-    fn data_folder(&self, placement: &ResolvedBackend) -> Result<PathBuf, ProviderError> {
+    fn data_place(&self, placement: &ResolvedBackend) -> Result<DataPlace, ProviderError> {
         require_own_data(placement)?;
-        Ok(self.supervisor().backend_dir(&placement.id)?.data())
+        Ok(DataPlace::Folder(self.supervisor().backend_dir(&placement.id)?.data()))
     }
 
     fn staging_folder(&self, placement: &ResolvedBackend, snapshot: &SnapshotId) -> Result<Option<PathBuf>, ProviderError> {

@@ -2,10 +2,12 @@
 
 use std::fs;
 use std::io;
+use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 
+use super::archive::read_archive;
 use super::database;
 use super::error::{SnapshotError, file_error};
 use super::files::{create_private, write_private};
@@ -16,8 +18,8 @@ use crate::model::{SnapshotId, Timestamp};
 pub const DATABASE_FILE: &str = "db.sqlite3";
 /// The name of the folder of the files below the folder of the data.
 pub const STORAGE_FOLDER: &str = "storage";
-/// What SQLite keeps beside a database that was not closed.
-const JOURNALS: [&str; 2] = ["-journal", "-wal"];
+/// The files of a database: what SQLite keeps beside one that was not closed comes after it.
+pub const DATABASE_FILES: [&str; 3] = [DATABASE_FILE, "db.sqlite3-journal", "db.sqlite3-wal"];
 /// The last that is written of a copy.
 const RECORD: &str = "copy.json";
 
@@ -49,14 +51,8 @@ impl DatabaseCopy {
     /// # Errors
     /// A file cannot be read or written; nothing is left then.
     pub fn take(&self, data: &Path, stopped_at: Option<Timestamp>) -> Result<(), SnapshotError> {
-        self.discard()?;
-        create_private(&self.folder)?;
-        let copied = self.copy_files(data).and_then(|()| {
-            failpoint::hit("snapshot.database_copied");
-            let record =
-                serde_json::to_string(&CopyRecord { stopped_at }).map_err(|error| SnapshotError::Bug(error.to_string()))?;
-            write_private(&self.folder.join(RECORD), record.as_bytes())
-        });
+        self.begin()?;
+        let copied = self.copy_files(data).and_then(|()| self.complete(stopped_at));
         if copied.is_err() {
             let _ = self.discard();
         }
@@ -64,17 +60,54 @@ impl DatabaseCopy {
     }
 
     fn copy_files(&self, data: &Path) -> Result<(), SnapshotError> {
-        let source = data.join(DATABASE_FILE);
-        let target = self.database();
-        fs::copy(&source, &target).map_err(file_error(&source, "copied"))?;
-        for suffix in JOURNALS {
-            let (source, target) = (with_suffix(&source, suffix), with_suffix(&target, suffix));
-            match fs::copy(&source, &target) {
-                Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(file_error(&source, "copied")(error)),
-                _ => {}
+        for name in DATABASE_FILES {
+            let source = data.join(name);
+            match fs::copy(&source, self.folder.join(name)) {
+                Err(error) if error.kind() == io::ErrorKind::NotFound && name != DATABASE_FILE => {}
+                copied => drop(copied.map_err(file_error(&source, "copied"))?),
             }
         }
         Ok(())
+    }
+
+    /// Begins a copy that is put together file by file.
+    ///
+    /// # Errors
+    /// A folder cannot be made or emptied.
+    pub fn begin(&self) -> Result<(), SnapshotError> {
+        self.discard()?;
+        create_private(&self.folder)
+    }
+
+    /// Adds a file of [`DATABASE_FILES`], out of a tar archive that holds it alone.
+    ///
+    /// # Errors
+    /// It is not in the archive, or the archive is cut off.
+    pub fn add(&self, name: &str, archive: impl io::Read) -> Result<(), SnapshotError> {
+        let target = self.folder.join(name);
+        let mut found = false;
+        read_archive(archive, &mut |path, bytes, content| {
+            if path != name || found {
+                return Ok(());
+            }
+            found = true;
+            let file = fs::OpenOptions::new().write(true).create_new(true).mode(0o600).open(&target);
+            let copied = io::copy(content, &mut file.map_err(file_error(&target, "created"))?);
+            let copied = copied.map_err(file_error(&target, "copied"))?;
+            if copied == bytes { Ok(()) } else { Err(file_error(&target, "copied")(io::ErrorKind::UnexpectedEof.into())) }
+        })?;
+        if found { Ok(()) } else { Err(file_error(&target, "copied")(io::ErrorKind::NotFound.into())) }
+    }
+
+    /// Marks the copy as whole.
+    ///
+    /// # Errors
+    /// That cannot be written.
+    pub fn complete(&self, stopped_at: Option<Timestamp>) -> Result<(), SnapshotError> {
+        failpoint::hit("snapshot.database_copied");
+        let record =
+            serde_json::to_string(&CopyRecord { stopped_at }).map_err(|error| SnapshotError::Bug(error.to_string()))?;
+        write_private(&self.folder.join(RECORD), record.as_bytes())
     }
 
     /// Returns the database.
@@ -106,10 +139,4 @@ impl DatabaseCopy {
             _ => Ok(()),
         }
     }
-}
-
-fn with_suffix(path: &Path, suffix: &str) -> PathBuf {
-    let mut name = path.as_os_str().to_owned();
-    name.push(suffix);
-    PathBuf::from(name)
 }

@@ -5,6 +5,7 @@
 //!
 //! Must not do: stop or start a backend, or know a provider.
 
+mod archive;
 mod chunk;
 mod copy;
 mod database;
@@ -17,13 +18,13 @@ mod transfer;
 mod write;
 
 pub use chunk::{ChunkCodec, ChunkName};
-pub use copy::{DATABASE_FILE, DatabaseCopy, STORAGE_FOLDER};
+pub use copy::{DATABASE_FILE, DATABASE_FILES, DatabaseCopy, STORAGE_FOLDER};
 pub use error::SnapshotError;
 pub use manifest::{FORMAT, RowEncoding, SnapshotContent, SnapshotManifest};
 pub use read::Verification;
 pub use store::{SnapshotListing, SnapshotStore};
 pub use transfer::ExportMode;
-pub use write::{SnapshotSource, SnapshotSubject, measure};
+pub use write::{SnapshotSource, SnapshotSubject, StoredFiles, measure};
 
 /// Receives how much of a long work is done, in bytes.
 pub type ProgressFn<'a> = &'a (dyn Fn(u64) + Send + Sync);

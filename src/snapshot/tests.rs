@@ -51,13 +51,13 @@ impl World {
         let source = SnapshotSource {
             id: &id,
             backend,
-            data: &data,
+            files: StoredFiles::Folder(&data),
             release: None,
             note: None,
             before_upgrade_to: None,
             created_at: Timestamp(at),
         };
-        self.store.write(&source, Timestamp(at + 250), &silent)
+        self.store.write(source, Timestamp(at + 250), &silent)
     }
 
     fn chunks(&self) -> Vec<std::path::PathBuf> {

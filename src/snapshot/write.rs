@@ -8,6 +8,7 @@ use std::path::{Path, PathBuf};
 use sha2::{Digest, Sha256};
 
 use super::ProgressFn;
+use super::archive::read_archive;
 use super::chunk::{CHUNK_BYTES, ChunkName};
 use super::copy::{DATABASE_FILE, DatabaseCopy, STORAGE_FOLDER};
 use super::error::{SnapshotError, file_error};
@@ -54,15 +55,22 @@ impl From<&ResolvedBackend> for SnapshotSubject {
     }
 }
 
+/// Says where the files of a backend are read.
+pub enum StoredFiles<'a> {
+    /// In the folder of its data.
+    Folder(&'a Path),
+    /// In a tar archive of their folder; none where it has no files.
+    Archive(Option<Box<dyn Read + Send + 'a>>),
+}
+
 /// Describes what a snapshot is taken of.
-#[derive(Debug)]
 pub struct SnapshotSource<'a> {
     /// The snapshot.
     pub id: &'a SnapshotId,
     /// The backend.
     pub backend: SnapshotSubject,
-    /// The folder of its data.
-    pub data: &'a Path,
+    /// Its files.
+    pub files: StoredFiles<'a>,
     /// The release that runs, where it is known.
     pub release: Option<String>,
     /// A note of the user.
@@ -81,7 +89,7 @@ impl SnapshotStore {
     /// The copy is gone or damaged, or a file cannot be read or written. Then there is no snapshot.
     pub fn write(
         &self,
-        source: &SnapshotSource<'_>,
+        source: SnapshotSource<'_>,
         now: Timestamp,
         progress: ProgressFn<'_>,
     ) -> Result<SnapshotManifest, SnapshotError> {
@@ -105,7 +113,7 @@ impl SnapshotStore {
 
     fn write_content(
         &self,
-        source: &SnapshotSource<'_>,
+        source: SnapshotSource<'_>,
         copy: &DatabaseCopy,
         downtime: Option<i64>,
         progress: ProgressFn<'_>,
@@ -113,26 +121,14 @@ impl SnapshotStore {
         let backend = source.backend.clone();
         let mut writer =
             ContentWriter { store: self, content: SnapshotContent::default(), listing: Vec::new(), progress, done: 0 };
-        let known = self.known_files(source)?;
+        let known = self.known_files(&source.backend.id)?;
         let database = writer.file(DATABASE_FILE.to_owned(), &copy.database())?;
         (writer.content.database_bytes, writer.content.database_sha256) = (database.bytes, database.sha256.clone());
         writer.list(&database)?;
-        let mut files = Vec::new();
-        walk(&source.data.join(STORAGE_FOLDER), STORAGE_FOLDER, &NOT_KEPT, &mut files)?;
-        for (path, place, bytes) in files {
-            let entry = match known.get(&path).filter(|entry| entry.bytes == bytes) {
-                // Files are written once and never changed.
-                Some(entry) if entry.chunks.iter().all(|name| self.has_chunk(name)) => entry.clone(),
-                _ => match writer.file(path, &place) {
-                    Ok(entry) => entry,
-                    // It was a temporary one.
-                    Err(SnapshotError::File { source, .. }) if source.kind() == io::ErrorKind::NotFound => continue,
-                    Err(error) => return Err(error),
-                },
-            };
-            writer.content.files += 1;
-            writer.content.file_bytes += entry.bytes;
-            writer.list(&entry)?;
+        match source.files {
+            StoredFiles::Folder(data) => writer.files_of_folder(data, &known)?,
+            StoredFiles::Archive(Some(archive)) => writer.files_of_archive(archive, &known)?,
+            StoredFiles::Archive(None) => {}
         }
         let (listing, content) = writer.finish()?;
         failpoint::hit("snapshot.content_written");
@@ -146,9 +142,9 @@ impl SnapshotStore {
             provider: backend.provider,
             engine: backend.engine.to_owned(),
             encoding: RowEncoding::SqlitePages,
-            release: source.release.clone(),
-            note: source.note.clone(),
-            before_upgrade_to: source.before_upgrade_to.clone(),
+            release: source.release,
+            note: source.note,
+            before_upgrade_to: source.before_upgrade_to,
             created_at: source.created_at,
             downtime_ms: downtime.map(|downtime| u64::try_from(downtime).unwrap_or_default()),
             content,
@@ -157,10 +153,10 @@ impl SnapshotStore {
     }
 
     /// Returns the files of the newest snapshot of the backend: they are not read again.
-    fn known_files(&self, source: &SnapshotSource<'_>) -> Result<BTreeMap<String, ListingEntry>, SnapshotError> {
+    fn known_files(&self, backend: &BackendId) -> Result<KnownFiles, SnapshotError> {
         let mut known = BTreeMap::new();
         let listing = self.list()?;
-        let of_backend = listing.snapshots.iter().rev().find(|manifest| manifest.backend_id == source.backend.id);
+        let of_backend = listing.snapshots.iter().rev().find(|manifest| manifest.backend_id == *backend);
         if let Some(manifest) = of_backend {
             let read = self.entries(manifest, &mut |entry| {
                 if entry.path != DATABASE_FILE {
@@ -177,6 +173,9 @@ impl SnapshotStore {
     }
 }
 
+/// The files of the last snapshot, by path.
+type KnownFiles = BTreeMap<String, ListingEntry>;
+
 /// Turns files into chunks, and lists them.
 pub(super) struct ContentWriter<'a> {
     pub(super) store: &'a SnapshotStore,
@@ -190,11 +189,16 @@ impl ContentWriter<'_> {
     /// Stores the content of a file.
     fn file(&mut self, path: String, place: &Path) -> Result<ListingEntry, SnapshotError> {
         let mut file = File::open(place).map_err(file_error(place, "opened"))?;
+        self.read(path, place, &mut file)
+    }
+
+    /// Stores what a reader gives.
+    fn read(&mut self, path: String, place: &Path, file: &mut dyn Read) -> Result<ListingEntry, SnapshotError> {
         let mut entry = ListingEntry { path, bytes: 0, sha256: String::new(), chunks: Vec::new() };
         let mut digest = Sha256::new();
         let mut buffer = vec![0; CHUNK_BYTES];
         loop {
-            let length = fill(&mut file, &mut buffer).map_err(file_error(place, "read"))?;
+            let length = fill(file, &mut buffer).map_err(file_error(place, "read"))?;
             let Some(piece) = buffer.get(..length).filter(|piece| !piece.is_empty()) else { break };
             digest.update(piece);
             entry.bytes += length as u64;
@@ -202,6 +206,57 @@ impl ContentWriter<'_> {
         }
         entry.sha256 = hex::encode(digest.finalize());
         Ok(entry)
+    }
+
+    /// Stores and lists the files in the folder of the data.
+    fn files_of_folder(&mut self, data: &Path, known: &KnownFiles) -> Result<(), SnapshotError> {
+        let mut files = Vec::new();
+        walk(&data.join(STORAGE_FOLDER), STORAGE_FOLDER, &NOT_KEPT, &mut files)?;
+        for (path, place, bytes) in files {
+            let entry = match self.known(known, &path, bytes) {
+                Some(entry) => entry,
+                None => match self.file(path, &place) {
+                    Ok(entry) => entry,
+                    // It was a temporary one.
+                    Err(SnapshotError::File { source, .. }) if source.kind() == io::ErrorKind::NotFound => continue,
+                    Err(error) => return Err(error),
+                },
+            };
+            self.count(&entry)?;
+        }
+        Ok(())
+    }
+
+    /// Stores and lists the files of an archive of their folder.
+    fn files_of_archive(&mut self, archive: Box<dyn Read + '_>, known: &KnownFiles) -> Result<(), SnapshotError> {
+        let past: Vec<String> = NOT_KEPT.iter().map(|name| format!("{STORAGE_FOLDER}/{name}/")).collect();
+        read_archive(archive, &mut |path, bytes, content| {
+            if past.iter().any(|folder| path.starts_with(folder)) {
+                return Ok(());
+            }
+            let place = Path::new(&path).to_owned();
+            let entry = match self.known(known, &path, bytes) {
+                Some(entry) => entry,
+                None => self.read(path, &place, content)?,
+            };
+            if entry.bytes != bytes || !entry.has_safe_path() {
+                let why = if entry.bytes == bytes { io::ErrorKind::InvalidData } else { io::ErrorKind::UnexpectedEof };
+                return Err(file_error(&place, "read")(why.into()));
+            }
+            self.count(&entry)
+        })
+    }
+
+    /// Returns the entry of a file that the last snapshot has, whole: files are written once and never changed.
+    fn known(&self, known: &KnownFiles, path: &str, bytes: u64) -> Option<ListingEntry> {
+        let entry = known.get(path).filter(|entry| entry.bytes == bytes)?;
+        entry.chunks.iter().all(|name| self.store.has_chunk(name)).then(|| entry.clone())
+    }
+
+    fn count(&mut self, entry: &ListingEntry) -> Result<(), SnapshotError> {
+        self.content.files += 1;
+        self.content.file_bytes += entry.bytes;
+        self.list(entry)
     }
 
     /// Stores a piece of content.
@@ -229,7 +284,7 @@ impl ContentWriter<'_> {
 }
 
 /// Reads until the buffer is full or the file ends.
-fn fill(file: &mut File, buffer: &mut [u8]) -> io::Result<usize> {
+fn fill(file: &mut dyn Read, buffer: &mut [u8]) -> io::Result<usize> {
     let mut length = 0;
     while let Some(rest) = buffer.get_mut(length..).filter(|rest| !rest.is_empty()) {
         match file.read(rest) {

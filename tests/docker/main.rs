@@ -20,4 +20,5 @@ mod provider_world;
 mod registry;
 mod restart;
 mod rig;
+mod snapshot;
 mod stacks;

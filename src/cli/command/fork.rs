@@ -10,7 +10,7 @@ use crate::app::{AppError, LoadedManifest, lifecycle, select_backend};
 use crate::cli::args::{BackendArg, Fork as Args};
 use crate::cli::context::Context;
 use crate::cli::terminal::Terminal;
-use crate::model::{ActualBackend, Desired, Diagnostic, Exit, Snapshot};
+use crate::model::{ActualBackend, Desired, Diagnostic, Exit, Location, Snapshot};
 
 /// Copies a backend into a new one, which starts paused.
 pub(super) async fn run(context: &Context, args: &Args) -> Result<Exit, AppError> {
@@ -80,6 +80,11 @@ fn source(snapshot: &Snapshot, args: &Args) -> Result<ActualBackend, AppError> {
         return refused("fork.exists", message, "choose another name".to_owned());
     }
     match snapshot.backends.iter().find(|backend| backend.name == *from) {
+        Some(backend) if backend.recorded.provider.descriptor().location != Location::Process => refused(
+            "fork.unsupported",
+            format!("forks of `{from}` are not available: provider `{}` does not replace data yet", backend.recorded.provider),
+            format!("take an archive instead\n    convexinfra archive {from} --out {from}.zip"),
+        ),
         Some(backend) => Ok(backend.clone()),
         None => refused(
             "fork.no_source",

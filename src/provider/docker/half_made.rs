@@ -6,18 +6,16 @@
 //! empty; and no container has it, which the engine itself checks when it removes one. What another command writes between
 //! the look and the removal would have to come and go in that moment.
 
-use bollard::models::{ContainerCreateBody, HostConfig, Mount, MountType, MountVolumeOptions, Volume};
-use bollard::query_parameters::{CreateContainerOptionsBuilder, ListImagesOptions, RemoveVolumeOptions};
+use bollard::models::Volume;
+use bollard::query_parameters::{ListImagesOptions, RemoveVolumeOptions};
 
 use super::engine::{Engine, is_absent, is_conflict};
-use super::inventory::{Inventory, id_of, inspect_container, inspect_volume, label_of, read_archive};
-use super::labels::{ControlPlaneId, ID, ROLE, ResourceNames, ResourceRole, owner_labels};
-use crate::failpoint;
+use super::inventory::{Inventory, inspect_volume, read_archive};
+use super::labels::{ControlPlaneId, ResourceNames, ResourceRole};
+use super::probe;
 use crate::model::ResolvedBackend;
 use crate::provider::ProviderError;
 
-/// Where the volume is mounted in the container that shows it; no image has anything there.
-const TARGET: &str = "/convexinfra-probe";
 /// More than the archive of an empty directory has, and less than one that is worth waiting for.
 const MAX_ARCHIVE: usize = 16 << 10;
 
@@ -79,38 +77,8 @@ async fn is_empty(
     image: &str,
     control_plane: &ControlPlaneId,
 ) -> Result<bool, ProviderError> {
-    let name = ResourceNames::of(resolved).container(ResourceRole::Probe);
-    // A command that was killed may have left it.
-    if let Some(left) = inspect_container(engine, &name).await?
-        && label_of(&left, ID) == Some(resolved.id.as_str())
-        && label_of(&left, ROLE) == Some(ResourceRole::Probe.as_str())
-    {
-        engine.remove_container(id_of(&left), true).await?;
-    }
-    let mount = Mount {
-        typ: Some(MountType::VOLUME),
-        source: Some(volume.name.clone()),
-        target: Some(TARGET.to_owned()),
-        read_only: Some(true),
-        volume_options: Some(MountVolumeOptions { no_copy: Some(true), ..MountVolumeOptions::default() }),
-        ..Mount::default()
-    };
-    let body = ContainerCreateBody {
-        image: Some(image.to_owned()),
-        cmd: Some(vec!["/never-started".to_owned()]),
-        labels: Some(owner_labels(resolved, ResourceRole::Probe, control_plane).into_iter().collect()),
-        host_config: Some(HostConfig {
-            mounts: Some(vec![mount]),
-            network_mode: Some("none".to_owned()),
-            ..HostConfig::default()
-        }),
-        ..ContainerCreateBody::default()
-    };
-    let options = CreateContainerOptionsBuilder::default().name(&name).build();
-    let made = engine.client.create_container(Some(options), body).await;
-    let id = made.map_err(|error| engine.failed("look into a volume", error))?.id;
-    failpoint::hit("provider.docker.probe_made");
-    let seen = read_archive(engine, &id, TARGET, MAX_ARCHIVE).await;
+    let id = probe::create(engine, resolved, &volume.name, image, control_plane).await?;
+    let seen = read_archive(engine, &id, probe::TARGET, MAX_ARCHIVE).await;
     engine.remove_container(&id, true).await?;
     match seen {
         Ok(start) => Ok(start.is_some_and(|start| start.is_whole && is_empty_folder(&start.bytes))),

@@ -33,6 +33,7 @@ mod logs;
 mod neighbour;
 mod network;
 mod observe;
+mod probe;
 mod proxy;
 mod readiness;
 mod recovery;
@@ -45,6 +46,7 @@ mod servers;
 mod sidecar;
 mod ssh;
 mod volume;
+mod volume_reader;
 mod volume_users;
 
 use std::ffi::OsString;
@@ -69,6 +71,7 @@ pub use self::recovery::{Orphan, RecoveredBackend};
 use self::rollout::Rollout;
 use self::servers::Servers;
 pub use self::ssh::{SshError, SshFailure};
+use super::kit::data_place::{DataPlace, DataVolume, VolumeAccess};
 use super::kit::keyed_lock::KeyedLock;
 use super::{FoundBackend, LogChunk, LogPosition, PlaceFindings, ProgressFn, Provider, ProviderError, async_trait};
 use crate::convex::deployment::DeploymentClient;
@@ -351,6 +354,18 @@ impl Provider for Docker {
             return Ok(None);
         }
         Ok(neighbour::find(engine, &networks, host).await?.and_then(|found| found.address))
+    }
+
+    fn data_place(&self, resolved: &ResolvedBackend) -> Result<DataPlace, ProviderError> {
+        volume_reader::require_own_volume(resolved).map(|()| DataPlace::Volume)
+    }
+
+    async fn open_volume(
+        &self,
+        resolved: &ResolvedBackend,
+        access: VolumeAccess,
+    ) -> Result<Box<dyn DataVolume>, ProviderError> {
+        self.open_data(resolved, access).await
     }
 
     fn retained_place(&self, resolved: &ResolvedBackend) -> Option<String> {

@@ -2,6 +2,7 @@
 
 pub mod backoff;
 pub mod commit_pin;
+pub mod data_place;
 pub mod image_reference;
 #[cfg(feature = "native")]
 pub mod keyed_lock;
