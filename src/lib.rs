@@ -54,7 +54,7 @@
 //! | [`cli`] | arguments, printer, progress, one file for each command | be imported by another module |
 //! | [`failpoint`] | failpoints at which a test build can be killed | exist in a release build |
 //!
-//! Who may import whom is a table in `tests/architecture.rs`, which reads every path to `crate::…` and fails with the line
+//! Who may import whom is a table in `tests/architecture`, which reads every path to `crate::…` and fails with the line
 //! of a forbidden one. It also holds what is pure, who prints, and how long a file may be.
 //!
 //! # Portability

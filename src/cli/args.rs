@@ -36,7 +36,7 @@ pub(crate) use self::schema::Schema;
 pub(crate) use self::serve::{LogFormat, LogLevel, Serve};
 pub(crate) use self::server::{Server, ServerCommand};
 pub(crate) use self::show::{Env, EnvFormat, Graph, GraphNotation, Logs, Skill, SkillCommand};
-pub(crate) use self::snapshot::{Restore, Snapshot, SnapshotCommand};
+pub(crate) use self::snapshot::{ReplaceArgs, Restore, Snapshot, SnapshotCommand};
 pub(crate) use self::token::{Token, TokenCommand};
 pub(crate) use self::trust::{Trust, TrustCommand};
 pub(crate) use self::upgrade::{Releases, Rollback, Upgrade};

@@ -10,6 +10,7 @@ pub(crate) mod buckets;
 pub mod client_range;
 pub mod database_url;
 pub mod deployment;
+mod deployment_error;
 pub mod environment;
 pub mod export;
 pub mod image;

@@ -17,14 +17,17 @@ mod mysql;
 mod mysql_error;
 mod ownership;
 mod postgres;
+mod postgres_error;
 pub mod rows;
 mod stored_files;
+mod version;
 
 use std::time::Duration;
 
 pub use error::{CertificateProblem, DatabaseError};
 pub use ownership::{DatabaseOrigin, DatabaseOwner, Expectation};
 pub use stored_files::FileStore;
+pub use version::{Product, ServerVersion};
 
 use self::admin::Admin;
 use self::connect::{CONNECT_TIMEOUT, ConnectError};
@@ -95,6 +98,15 @@ impl DatabaseServer {
             Some(Tls::Disable) => connect::TlsMode::Off,
             _ => connect::TlsMode::Verified(self.ca.as_deref()),
         }
+    }
+
+    /// Ends work on the server that takes longer than a limit.
+    async fn within<T>(
+        &self,
+        limit: Duration,
+        work: impl Future<Output = Result<T, DatabaseError>>,
+    ) -> Result<T, DatabaseError> {
+        tokio::time::timeout(limit, work).await.unwrap_or_else(|_| Err(self.timed_out(limit)))
     }
 
     fn timed_out(&self, limit: Duration) -> DatabaseError {
@@ -182,72 +194,6 @@ pub enum Released {
     NotOwned,
 }
 
-/// Says which server this is.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct ServerVersion {
-    /// The product.
-    pub product: Product,
-    /// Its major version.
-    pub major: u32,
-    /// Its minor version.
-    pub minor: u32,
-}
-
-/// The products that speak the two protocols.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Product {
-    /// PostgreSQL.
-    Postgres,
-    /// MySQL.
-    Mysql,
-    /// MariaDB, on which Convex does not run.
-    MariaDb,
-}
-
-/// What MariaDB lacks.
-const MARIADB_LACKS: &str = "MariaDB has neither the collation `utf8mb4_0900_bin` nor `SELECT … FOR SHARE`";
-
-impl Product {
-    fn name(self) -> &'static str {
-        match self {
-            Self::Postgres => "PostgreSQL",
-            Self::Mysql => "MySQL",
-            Self::MariaDb => "MariaDB",
-        }
-    }
-
-    /// Returns the oldest version that is supported by its makers or widely hosted, and has what is used here.
-    fn minimum_version(self) -> Result<(u32, u32), &'static str> {
-        match self {
-            Self::Postgres => Ok((12, 0)),
-            Self::Mysql => Ok((8, 0)),
-            Self::MariaDb => Err(MARIADB_LACKS),
-        }
-    }
-}
-
-impl std::fmt::Display for ServerVersion {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(f, "{} {}.{}", self.product.name(), self.major, self.minor)
-    }
-}
-
-impl ServerVersion {
-    /// Refuses a server on which Convex does not run.
-    ///
-    /// # Errors
-    /// [`DatabaseError::Unsupported`] for a product, [`DatabaseError::TooOld`] for a version.
-    fn require_supported(self) -> Result<Self, DatabaseError> {
-        match self.product.minimum_version() {
-            Err(reason) => Err(DatabaseError::Unsupported { found: self.to_string(), reason }),
-            Ok(least) if (self.major, self.minor) < least => {
-                Err(DatabaseError::TooOld { found: self.to_string(), least: format!("{}.{}", least.0, least.1) })
-            }
-            Ok(_) => Ok(self),
-        }
-    }
-}
-
 /// Ensures that the database is there, belongs to the backend, and can be entered as the backend will enter it.
 ///
 /// # Errors
@@ -259,7 +205,7 @@ pub async fn prepare(server: &DatabaseServer, spec: &DatabaseSpec) -> Result<Pre
             Storage::Postgres(_) | Storage::Sqlite => prepare_with::<PostgresSession>(server, spec).await,
         }
     };
-    tokio::time::timeout(OPERATION_TIMEOUT, prepared).await.unwrap_or_else(|_| Err(server.timed_out(OPERATION_TIMEOUT)))
+    server.within(OPERATION_TIMEOUT, prepared).await
 }
 
 /// Checks whether [`prepare`] could succeed, and changes nothing. What only an attempt shows, such as a missing privilege, is
@@ -274,7 +220,7 @@ pub async fn inspect(server: &DatabaseServer, spec: &DatabaseSpec) -> Result<(),
             Storage::Postgres(_) | Storage::Sqlite => inspect_with::<PostgresSession>(server, spec).await,
         }
     };
-    tokio::time::timeout(INSPECTION_TIMEOUT, inspected).await.unwrap_or_else(|_| Err(server.timed_out(INSPECTION_TIMEOUT)))
+    server.within(INSPECTION_TIMEOUT, inspected).await
 }
 
 /// Releases a database, retains it for its backend, or drops it.
@@ -288,7 +234,7 @@ pub async fn release(server: &DatabaseServer, spec: &DatabaseSpec, disposal: Dis
             Storage::Postgres(_) | Storage::Sqlite => release_with::<PostgresSession>(server, spec, disposal).await,
         }
     };
-    tokio::time::timeout(OPERATION_TIMEOUT, released).await.unwrap_or_else(|_| Err(server.timed_out(OPERATION_TIMEOUT)))
+    server.within(OPERATION_TIMEOUT, released).await
 }
 
 /// Returns the prefix under which the owner of a database keeps its files in S3; none where the database names none, is
@@ -303,7 +249,7 @@ pub async fn stored_prefix(server: &DatabaseServer, spec: &DatabaseSpec) -> Resu
             Storage::Postgres(_) | Storage::Sqlite => stored_prefix_with::<PostgresSession>(server, spec).await,
         }
     };
-    tokio::time::timeout(INSPECTION_TIMEOUT, read).await.unwrap_or_else(|_| Err(server.timed_out(INSPECTION_TIMEOUT)))
+    server.within(INSPECTION_TIMEOUT, read).await
 }
 
 async fn stored_prefix_with<A: Admin>(server: &DatabaseServer, spec: &DatabaseSpec) -> Result<Option<String>, DatabaseError> {
@@ -409,20 +355,4 @@ async fn release_with<A: Admin>(
 fn median(mut times: [Duration; ROUND_TRIP_SAMPLES]) -> Duration {
     times.sort();
     times[ROUND_TRIP_SAMPLES / 2]
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn servers_on_which_convex_does_not_run_are_refused() {
-        let version = |product, major, minor| ServerVersion { product, major, minor }.require_supported();
-        assert!(version(Product::Postgres, 12, 0).is_ok() && version(Product::Mysql, 9, 7).is_ok());
-        let error = version(Product::Mysql, 5, 7).unwrap_err().to_string();
-        assert_eq!(error, "the server is MySQL 5.7, and 8.0 or newer is needed");
-        let error = version(Product::MariaDb, 11, 8).unwrap_err();
-        assert_eq!(error.code(), "database.unsupported");
-        assert!(error.to_string().contains("utf8mb4_0900_bin"), "{error}");
-    }
 }

@@ -1,7 +1,9 @@
-//! Databases, roles and the owner's mark on PostgreSQL.
+//! Databases and the owner's mark on PostgreSQL.
 //!
 //! Convex's tables are in the schema `public`; the mark is the one row of a table in a schema of its own. No password is
 //! ever sent in clear.
+
+mod roles;
 
 use tokio_postgres::Config;
 use tokio_postgres::config::SslMode;
@@ -9,13 +11,13 @@ use tokio_postgres::error::SqlState;
 
 use super::admin::{Admin, StoredDocument, live_documents_sql};
 use super::connect::{self, ConnectError, PostgresClient, TlsMode};
-use super::error::LOG_IN;
 use super::ownership::{DatabaseContent, DatabaseOwner, OwnerMark};
+use super::postgres_error::login_error;
 use super::{BackendRole, DatabaseError, DatabaseServer, Product, STATEMENT_TIMEOUT, ServerVersion};
 use crate::convex::database_url::with_credentials;
 use crate::convex::persistence;
 use crate::failpoint;
-use crate::model::{Secret, Tls, error_chain};
+use crate::model::{Secret, error_chain};
 
 /// Databases that are there on almost every server, to ask from when the wanted one is not.
 const MAINTENANCE: [&str; 2] = ["postgres", "template1"];
@@ -140,25 +142,7 @@ impl Admin for PostgresSession {
     }
 
     async fn grant(&mut self, role: &BackendRole, password: &Secret) -> Result<(), DatabaseError> {
-        let name = quote_identifier(&role.name);
-        let remedy = format!("ALTER ROLE {} CREATEROLE;", quote_identifier(&self.user));
-        // What the server gets is a verifier, so that no log of statements has the password.
-        let verifier = postgres_protocol::password::scram_sha_256(password.expose().as_bytes());
-        let verb = if self.role_exists(role).await? { "ALTER" } else { "CREATE" };
-        let sql = format!("{verb} ROLE {name} LOGIN PASSWORD '{verifier}'");
-        self.execute(&format!("make the role `{}`", role.name), &sql, Some(remedy)).await?;
-        failpoint::hit("database.role_made");
-        let database = quote_identifier(&self.database);
-        // Other roles could otherwise still enter and make temporary tables.
-        let sql = format!(
-            "REVOKE ALL ON DATABASE {database} FROM PUBLIC;
-             GRANT CONNECT, CREATE, TEMPORARY ON DATABASE {database} TO {name};
-             GRANT USAGE, CREATE ON SCHEMA public TO {name}"
-        );
-        let remedy = format!("ALTER DATABASE {database} OWNER TO {};", quote_identifier(&self.user));
-        let what = format!("give away privileges on the database `{}`", self.database);
-        self.execute(&what, &sql, Some(remedy)).await?;
-        self.reassign_tables(&role.name).await
+        self.grant_role(role, password).await
     }
 
     async fn revoke(&mut self, role: &BackendRole) -> Result<(), DatabaseError> {
@@ -288,66 +272,6 @@ impl PostgresSession {
         Ok(self.query_text("say what is in the database", &sql).await? == "true")
     }
 
-    async fn role_exists(&self, role: &BackendRole) -> Result<bool, DatabaseError> {
-        let row = self.client.query_one("SELECT count(*)::text FROM pg_roles WHERE rolname = $1", &[&role.name]).await;
-        let count: String =
-            row.and_then(|row| row.try_get(0)).map_err(|error| self.query_error("say which roles there are", None, error))?;
-        Ok(count != "0")
-    }
-
-    /// Drops a role with all its privileges here. What it owned has to have another owner by then.
-    async fn drop_role_here(&self, role: &BackendRole) -> Result<(), DatabaseError> {
-        if !self.role_exists(role).await? {
-            return Ok(());
-        }
-        self.join_roles(std::iter::once(role.name.as_str())).await?;
-        let name = quote_identifier(&role.name);
-        // Without the first of the two the role could not be dropped.
-        let sql = format!("DROP OWNED BY {name}; DROP ROLE {name}");
-        self.execute(&format!("drop the role `{}`", role.name), &sql, None).await?;
-        failpoint::hit("database.role_dropped");
-        Ok(())
-    }
-
-    /// Gives all tables to one owner: only an owner may change them.
-    async fn reassign_tables(&self, owner: &str) -> Result<(), DatabaseError> {
-        let what = format!("give the tables to `{owner}`");
-        let sql = format!(
-            "SELECT format('%I.%I', n.nspname, c.relname), pg_get_userbyid(c.relowner)::text {TABLES}
-             AND c.relkind IN ('r', 'p') AND pg_get_userbyid(c.relowner) <> $1"
-        );
-        let others = self.client.query(&sql, &[&owner]).await.map_err(|error| self.query_error(&what, None, error))?;
-        let mut statements = String::new();
-        let mut known = std::collections::BTreeSet::from([owner.to_owned()]);
-        for row in &others {
-            let (table, from): (String, String) = match (row.try_get(0), row.try_get(1)) {
-                (Ok(table), Ok(from)) => (table, from),
-                (Err(error), _) | (_, Err(error)) => return Err(self.query_error(&what, None, error)),
-            };
-            known.insert(from);
-            statements.push_str(&format!("ALTER TABLE {table} OWNER TO {};", quote_identifier(owner)));
-        }
-        if statements.is_empty() {
-            return Ok(());
-        }
-        self.join_roles(known.iter().map(String::as_str)).await?;
-        self.execute(&what, &statements, None).await
-    }
-
-    /// Becomes a member of roles, without which their tables cannot be given away. A superuser need not.
-    async fn join_roles(&self, roles: impl Iterator<Item = &str> + Send) -> Result<(), DatabaseError> {
-        let sql = "SELECT rolsuper::text FROM pg_roles WHERE rolname = current_user";
-        if self.query_text("say who the user is", sql).await? == "true" {
-            return Ok(());
-        }
-        for role in roles.filter(|role| *role != self.user) {
-            let sql = format!("GRANT {} TO CURRENT_USER", quote_identifier(role));
-            let remedy = format!("GRANT {} TO {};", quote_identifier(role), quote_identifier(&self.user));
-            self.execute(&format!("act for `{role}`"), &sql, Some(remedy)).await?;
-        }
-        Ok(())
-    }
-
     async fn execute(&self, what: &str, sql: &str, remedy: Option<String>) -> Result<(), DatabaseError> {
         self.client.batch_execute(sql).await.map_err(|error| self.query_error(what, remedy, error))
     }
@@ -377,36 +301,6 @@ impl PostgresSession {
                 DatabaseError::Server { server, what, source: text.into() }
             }
         }
-    }
-}
-
-/// Returns why a server refused the login.
-fn login_error(server: &DatabaseServer, user: String, error: tokio_postgres::Error) -> DatabaseError {
-    let name = server.name.clone();
-    if let Some(said) = error.as_db_error() {
-        let code = said.code().clone();
-        let no_encryption = said.message().contains("no encryption") || said.message().contains("SSL off");
-        let tls_off = server.storage.server().is_some_and(|server| server.tls == Tls::Disable);
-        let source = said.message().to_owned().into();
-        return if code == SqlState::INVALID_PASSWORD {
-            DatabaseError::Credentials { server: name, user, source }
-        } else if code == SqlState::INVALID_AUTHORIZATION_SPECIFICATION && no_encryption && tls_off {
-            DatabaseError::TlsRequired { server: name, source }
-        } else if code == SqlState::INVALID_AUTHORIZATION_SPECIFICATION || code == SqlState::INSUFFICIENT_PRIVILEGE {
-            DatabaseError::AccessDenied { server: name, user, source }
-        } else {
-            DatabaseError::Server { server: name, what: LOG_IN.to_owned(), source }
-        };
-    }
-    let text = error_chain(&error);
-    if text.contains("server does not support TLS") {
-        DatabaseError::NoTls { server: name }
-    } else if text.contains("TLS handshake") {
-        server.certificate_error(text)
-    } else if text.contains("password missing") {
-        DatabaseError::Credentials { server: name, user, source: "the URL has no password".into() }
-    } else {
-        DatabaseError::Unreachable { server: name, source: text.into() }
     }
 }
 

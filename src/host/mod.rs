@@ -42,6 +42,7 @@ mod platform;
 #[cfg(feature = "native")]
 mod process;
 mod registry;
+mod request_check;
 #[cfg(feature = "native")]
 mod reserve;
 mod sample;

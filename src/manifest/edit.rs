@@ -50,7 +50,7 @@ pub enum EditError {
     },
 }
 
-pub(super) fn document(text: &str) -> Result<DocumentMut, EditError> {
+fn document(text: &str) -> Result<DocumentMut, EditError> {
     text.parse::<DocumentMut>().map_err(|_| EditError::Syntax)
 }
 
@@ -83,8 +83,7 @@ pub fn add_backend(text: &str, name: &str, fields: &[(String, FieldLiteral)]) ->
         table.insert(name, Item::Value(Value::InlineTable(block(fields).into_inline_table())));
         appended = document.to_string();
     }
-    let windows = text.contains("\r\n");
-    Ok(if windows { appended.replace("\r\n", "\n").replace('\n', "\r\n") } else { appended })
+    Ok(with_line_ends_of(text, appended))
 }
 
 /// A block as text, header and all.
@@ -136,24 +135,36 @@ fn value(field: &FieldLiteral) -> Value {
 /// # Errors
 /// [`EditError`] when the text is not TOML or has no such backend.
 pub fn add_field(text: &str, name: &str, key: &str, field: &FieldLiteral) -> Result<String, EditError> {
+    let mut is_there = false;
+    let edited = edit_block(text, name, |block| {
+        is_there = block.contains_key(key);
+        if !is_there {
+            block.insert(key, Item::Value(value(field)));
+        }
+    })?;
+    Ok(if is_there { text.to_owned() } else { edited })
+}
+
+/// Returns a manifest whose backend has another block: what `edit` makes of its fields.
+pub(super) fn edit_block(text: &str, name: &str, edit: impl FnOnce(&mut dyn TableLike)) -> Result<String, EditError> {
     let mut document = document(text)?;
     let block = document
         .get_mut("backends")
         .and_then(Item::as_table_like_mut)
         .and_then(|backends| backends.get_mut(name))
         .ok_or_else(|| EditError::Missing { name: name.to_owned() })?;
-    let dotted = block.as_table().is_some_and(Table::is_dotted);
-    let block = block.as_table_like_mut().ok_or_else(|| EditError::NotATable { key: format!("backends.{name}") })?;
-    if block.contains_key(key) {
-        return Ok(text.to_owned());
+    let is_dotted = block.as_table().is_some_and(Table::is_dotted);
+    edit(block.as_table_like_mut().ok_or_else(|| EditError::NotATable { key: format!("backends.{name}") })?);
+    // A new key gives a block of dotted keys a header otherwise.
+    if let Some(table) = block.as_table_mut() {
+        table.set_dotted(is_dotted);
     }
-    block.insert(key, Item::Value(value(field)));
-    if dotted {
-        block.set_dotted(true);
-    }
-    let windows = text.contains("\r\n");
-    let edited = document.to_string();
-    Ok(if windows { edited.replace("\r\n", "\n").replace('\n', "\r\n") } else { edited })
+    Ok(with_line_ends_of(text, document.to_string()))
+}
+
+/// Returns an edited text with the line ends of the one before.
+fn with_line_ends_of(before: &str, edited: String) -> String {
+    if before.contains("\r\n") { edited.replace("\r\n", "\n").replace('\n', "\r\n") } else { edited }
 }
 
 /// Returns the one edit that adds a field to the block of a backend; none where the text is not TOML or has no such backend.
@@ -198,9 +209,7 @@ pub fn remove_backend(text: &str, name: &str) -> Result<String, EditError> {
     }
     changed |= remove_moves(&mut document, name);
     if changed {
-        let windows = text.contains("\r\n");
-        let edited = document.to_string();
-        left = if windows { edited.replace("\r\n", "\n").replace('\n', "\r\n") } else { edited };
+        left = with_line_ends_of(text, document.to_string());
     }
     Ok(left)
 }

@@ -4,7 +4,7 @@
 //! compare keys with one another (`rules`), and what is left without a mistake is lowered into the model (`lower`).
 //! The JSON schema is made of the same table of keys (`schema`); `edit` changes a manifest and keeps its comments.
 //!
-//! No IO and no clocks, which `tests/architecture.rs` holds: text in, nouns and diagnostics out.
+//! No IO and no clocks, which `tests/architecture` holds: text in, nouns and diagnostics out.
 
 mod edit;
 mod lower;

@@ -1,37 +1,24 @@
 //! The change of one field of a backend's block, which keeps every comment and every blank where they are.
 
-use toml_edit::{Item, Table, Value};
+use toml_edit::{Item, Value};
 
-use super::edit::{EditError, document};
+use super::edit::{EditError, edit_block};
 
 /// Returns a manifest in which a field of a backend has this text, below the fields that are there where it is new.
 ///
 /// # Errors
 /// [`EditError`] when the text is not TOML or has no such backend.
 pub fn set_field(text: &str, name: &str, key: &str, value: &str) -> Result<String, EditError> {
-    let mut document = document(text)?;
-    let block = document
-        .get_mut("backends")
-        .and_then(Item::as_table_like_mut)
-        .and_then(|backends| backends.get_mut(name))
-        .ok_or_else(|| EditError::Missing { name: name.to_owned() })?;
-    let dotted = block.as_table().is_some_and(Table::is_dotted);
-    let fields = block.as_table_like_mut().ok_or_else(|| EditError::NotATable { key: format!("backends.{name}") })?;
-    match fields.get_mut(key).and_then(Item::as_value_mut) {
+    edit_block(text, name, |block| match block.get_mut(key).and_then(Item::as_value_mut) {
         Some(present) => {
             let decor = present.decor().clone();
             *present = Value::from(value);
             *present.decor_mut() = decor;
         }
         None => {
-            fields.insert(key, Item::Value(Value::from(value)));
+            block.insert(key, Item::Value(Value::from(value)));
         }
-    }
-    if let Some(table) = block.as_table_mut() {
-        table.set_dotted(dotted);
-    }
-    let edited = document.to_string();
-    Ok(if text.contains("\r\n") { edited.replace("\r\n", "\n").replace('\n', "\r\n") } else { edited })
+    })
 }
 
 #[cfg(test)]

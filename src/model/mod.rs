@@ -1,6 +1,6 @@
 //! The nouns of the house: names, sizes, specifications, what is wanted and what is.
 //!
-//! No IO, clocks or randomness: `tests/architecture.rs` holds it, and that its files are a graph without cycles.
+//! No IO, clocks or randomness: `tests/architecture` holds it, and that its files are a graph without cycles.
 
 mod access;
 mod actual;

@@ -1,6 +1,6 @@
 //! Desired × Actual → Plan: everything that apply will do, decided in advance, as plain data.
 //!
-//! No IO, clocks or randomness, which `tests/architecture.rs` holds: the same input gives the same plan, byte for byte.
+//! No IO, clocks or randomness, which `tests/architecture` holds: the same input gives the same plan, byte for byte.
 
 mod build;
 mod cost;

@@ -6,7 +6,8 @@ use crate::model::{Address, BackendName, Diagnostic, DowngradeConsent, Release, 
 /// A commit by itself says nothing about its age.
 const KNOWN_BUILDS: [(&str, &str); 2] = [("903b8b9", "2026-06-26"), ("652b828", "2026-08-21")];
 
-/// Returns the newest release that this program knows to have been published.
+/// Returns the newest release that this program knows to have been published. Only commands ask.
+#[cfg(feature = "native")]
 pub(crate) fn newest_known_release() -> Option<Release> {
     let newest = KNOWN_BUILDS.into_iter().max_by_key(|(_, day)| *day);
     newest.map(|(short, date)| Release::Precompiled { date: date.to_owned(), short: short.to_owned() })

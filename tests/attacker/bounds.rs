@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 use serde_json::{Value, json};
 
 use super::Target;
-use super::policy::Project;
+use super::raw_project::Project;
 
 const LARGE: &str = "manifest.specification_too_large";
 

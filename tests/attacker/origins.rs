@@ -3,7 +3,7 @@
 use serde_json::{Value, json};
 
 use super::Target;
-use super::policy::Project;
+use super::raw_project::Project;
 
 /// The rules that are tried here and not in the table of rules: they are about two backends.
 pub(super) const CODES: [&str; 1] = ["manifest.shared_origin"];

@@ -9,8 +9,9 @@ use std::time::{Duration, Instant};
 use serde_json::{Value, json};
 
 use super::Target;
-use super::policy::{Project, RECORD, lowered, manifest};
+use super::policy_rules::RECORD;
 use super::raw::{RawRequest, RawResponse};
+use super::raw_project::{Project, lowered, manifest};
 
 /// How many tenants work.
 const GOOD: usize = 10;

@@ -7,13 +7,14 @@ use std::net::TcpListener;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
-use fixture::{CommandResult, ProjectFixture, walk};
+use fixture::{CommandResult, ProjectFixture};
 
-const ONE: &str = "project = \"gremlin\"\n\n[backends.dev]\nprovider = \"simulated\"\n";
-const STORE: &str = "control-plane.sqlite3";
+pub(super) const ONE: &str = "project = \"gremlin\"\n\n[backends.dev]\nprovider = \"simulated\"\n";
+
+pub(super) const STORE: &str = "control-plane.sqlite3";
 
 /// Runs a command that must fail with this code, as a document and as text.
-fn fails(world: &ProjectFixture, exit: i32, words: &[&str], code: &str) -> CommandResult {
+pub(super) fn fails(world: &ProjectFixture, exit: i32, words: &[&str], code: &str) -> CommandResult {
     let text = world.run_expecting(exit, words);
     assert!(text.err.contains(&format!("[{code}]")) && text.err.contains("error:"), "{text}");
     let run = world.run_expecting(exit, &[words, &["--json"]].concat());
@@ -187,136 +188,6 @@ fn a_port_that_a_stranger_has() {
 }
 
 #[test]
-fn a_store_that_is_no_store() {
-    let world = ProjectFixture::new(ONE);
-    world.apply();
-    let store = world.home.join(STORE);
-    let sound = fs::read(&store).unwrap();
-    let verbs: [&[&str]; 5] = [&["plan"], &["status"], &["drift"], &["apply", "--yes"], &["destroy", "--allow-destroy", "dev"]];
-    let mut torn = sound.clone();
-    torn.truncate(sound.len() / 2);
-    let mut wild = sound.clone();
-    wild[4096..12288].fill(0x5a);
-    for (content, codes) in [
-        (vec![b'x'; 5000], &["store.damaged"][..]),
-        (b"SQLite format 3\0 and then nothing of the kind".to_vec(), &["store.damaged"]),
-        (torn, &["store.damaged"]),
-        (wild, &["store.damaged"]),
-    ] {
-        fs::write(&store, &content).unwrap();
-        for words in verbs {
-            let run = world.run_expecting(1, &[words, &["--json"]].concat());
-            assert!(run.errors().iter().all(|code| codes.contains(&code.as_str())), "{run}");
-            assert!(run.out.contains("left as it is"), "{run}");
-            assert!(fs::read(&store).unwrap() == content, "`{}` changed the store", words.join(" "));
-        }
-        // Not even a journal beside it, which would be taken for the restored file's.
-        for suffix in ["-wal", "-shm", "-journal"] {
-            let _ = fs::remove_file(world.home.join(format!("{STORE}{suffix}")));
-        }
-    }
-    fs::write(&store, &sound).unwrap();
-    world.assert_reachable(".env.local", "gremlin-dev");
-    world.assert_converged();
-
-    let connection = rusqlite::Connection::open(&store).unwrap();
-    connection.pragma_update(None, "user_version", 99).unwrap();
-    drop(connection);
-    for words in verbs {
-        fails(&world, 1, words, "store.newer");
-    }
-    let connection = rusqlite::Connection::open(&store).unwrap();
-    connection.pragma_update(None, "user_version", 1).unwrap();
-    connection.pragma_update(None, "application_id", 7).unwrap();
-    drop(connection);
-    for words in verbs {
-        assert_eq!(world.run_expecting(1, &[words, &["--json"]].concat()).errors().len(), 1);
-    }
-    fs::write(&store, &sound).unwrap();
-    world.assert_converged();
-}
-
-#[test]
-fn a_row_that_cannot_be_read() {
-    let world = ProjectFixture::new(ONE);
-    world.apply();
-    let connection = rusqlite::Connection::open(world.home.join(STORE)).unwrap();
-    for (column, broken) in
-        [("spec", "{"), ("phase", "\"odd\""), ("name", "Not A Name"), ("instance_name", ""), ("provider_references", "[]")]
-    {
-        let old: String = connection.query_row(&format!("SELECT {column} FROM backends"), [], |row| row.get(0)).unwrap();
-        connection.execute(&format!("UPDATE backends SET {column} = ?1"), [broken]).unwrap();
-        for words in [&["plan"][..], &["status"], &["apply", "--yes"], &["destroy", "--allow-destroy", "dev"]] {
-            fails(&world, 1, words, "store.row");
-        }
-        connection.execute(&format!("UPDATE backends SET {column} = ?1"), [old]).unwrap();
-    }
-    drop(connection);
-    world.assert_converged();
-}
-
-/// Writes a key that only its owner may read, as a home demands.
-fn write_key(path: &std::path::Path, text: &str) {
-    use std::os::unix::fs::PermissionsExt;
-    fs::write(path, text).unwrap();
-    fs::set_permissions(path, fs::Permissions::from_mode(0o600)).unwrap();
-}
-
-#[test]
-fn a_master_key_that_is_missing_or_wrong() {
-    let mut world = ProjectFixture::new(ONE);
-    world.apply();
-    let path = world.home.join("master.key");
-    let key = fs::read_to_string(&path).unwrap();
-    let verbs: [&[&str]; 4] = [&["plan"], &["status"], &["apply", "--yes"], &["env"]];
-    for words in verbs {
-        fs::remove_file(&path).unwrap();
-        fails(&world, 1, words, "home.master_key_missing");
-        assert!(!path.exists(), "a new key would make the old secrets unreadable for ever");
-        write_key(&path, "not a key\n");
-        fails(&world, 1, words, "home.master_key_shape");
-        write_key(&path, &"5a".repeat(32));
-        fails(&world, 1, words, "store.sealed");
-        fs::remove_file(&path).unwrap();
-        write_key(&path, &key);
-    }
-    world.set("CONVEXINFRA_MASTER_KEY", "short");
-    fails(&world, 1, &["plan"], "home.master_key_shape");
-    fs::remove_file(&path).unwrap();
-    world.set("CONVEXINFRA_MASTER_KEY", key.trim());
-    world.assert_reachable(".env.local", "gremlin-dev");
-    world.assert_converged();
-}
-
-#[test]
-fn a_lease_from_the_future_or_from_far_away() {
-    let world = ProjectFixture::new(ONE);
-    world.apply();
-    let now = i64::try_from(std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap().as_millis()).unwrap();
-    let connection = rusqlite::Connection::open(world.home.join(STORE)).unwrap();
-    let lease = |holder: &str, at: i64| {
-        connection.execute("UPDATE leases SET holder = ?1, renewed_at = ?2", rusqlite::params![holder, at]).unwrap();
-    };
-    let elsewhere = r#"{"user":"ann","host":"another-machine","process":1,"process_start":"ticks 5","since":0}"#;
-    // A holder on another machine, just now: wait for it.
-    world.manifest(&format!("{ONE}ttl = \"7d\"\n"));
-    lease(elsewhere, now);
-    let run = fails(&world, 5, &["apply", "--yes"], "control.lease_held");
-    assert!(run.out.contains("ann") && run.out.contains("another-machine"), "{run}");
-    // A clock that went back by a year keeps no command waiting.
-    lease(elsewhere, now + 365 * 24 * 3_600_000);
-    world.apply();
-    world.manifest(ONE);
-    lease(elsewhere, now - 60_000);
-    world.apply();
-    world.manifest(&format!("{ONE}ttl = \"7d\"\n"));
-    lease("not a holder", now);
-    world.apply();
-    drop(connection);
-    world.assert_converged();
-}
-
-#[test]
 fn a_manifest_that_cannot_be_read() {
     let world = ProjectFixture::new(ONE);
     let path = world.folder.join("convex.toml");
@@ -410,94 +281,6 @@ fn readers_that_go_away() {
         Command::new("sh").args(["-c", &line]).env_clear().envs(&world.variables).current_dir(&world.folder).status().unwrap();
     assert_eq!(status.code(), Some(0));
     world.assert_converged();
-}
-
-/// A project with secrets in every place that takes one.
-#[test]
-fn secrets_are_only_where_they_belong() {
-    const FROM_ENV: &str = "hunter2-from-the-environment";
-    const FROM_FILE: &str = "hunter2-from-a-file";
-    const NEXT: &str = "hunter2-the-second";
-    let mut world = ProjectFixture::new(&format!(
-        "{ONE}env_file = \".env.local\"\n\n[backends.dev.env]\nTOKEN = {{ env = \"TOKEN\" }}\nOTHER = {{ file = \"../other.txt\" }}\n\n\
-         [backends.real]\nprovider = \"local\"\n\n[backends.real.env]\nTOKEN = {{ env = \"TOKEN\" }}\n\n[backends.real.local]\nbinary = \"../broken\"\n"
-    ));
-    fs::write(world.root().join("other.txt"), FROM_FILE).unwrap();
-    // A binary that says all that it was given before it fails, as a bad one would.
-    fixture::script(&world.root(), "broken", "exit 7");
-    world.set("TOKEN", FROM_ENV);
-    let mut said = vec![
-        world.run(&["plan"]),
-        world.run(&["plan", "--json", "--out", "saved.json"]),
-        world.run(&["plan", "--markdown"]),
-        world.run_expecting(1, &["apply", "--yes", "--json", "--json-into", "events.json"]),
-        world.run_expecting(1, &["apply", "--yes"]),
-    ];
-    for words in [
-        &["status"][..],
-        &["status", "--json"],
-        &["drift", "--json"],
-        &["log"],
-        &["log", "--json"],
-        &["graph"],
-        &["logs", "dev"],
-        &["logs", "real"],
-    ] {
-        said.push(world.run(words));
-    }
-    world.set("TOKEN", NEXT);
-    for words in [
-        &["plan"][..],
-        &["plan", "--json", "--out", "saved-2.json"],
-        &["apply", "--yes", "--json"],
-        &["apply", "--plan", "saved.json"],
-    ] {
-        said.push(world.run(words));
-    }
-    world.kill("gremlin-dev");
-    said.push(world.run(&["drift"]));
-    said.push(world.run(&["provision", "dev", "--json"]));
-    world.run_expecting(0, &["env", "dev"]);
-    let (_, key) = world.assert_reachable(".env.local", "gremlin-dev");
-    let hex = key.split_once('|').unwrap().1.to_owned();
-
-    // The instance secret is in nobody's hands but the backend's: it is read where only its owner can.
-    let pid = world.pid("gremlin-dev").unwrap().as_raw_nonzero();
-    let instance = cfg!(target_os = "linux").then(|| {
-        let environment = String::from_utf8_lossy(&fs::read(format!("/proc/{pid}/environ")).unwrap()).into_owned();
-        let secret = environment.split('\0').find_map(|pair| pair.strip_prefix("INSTANCE_SECRET=").map(str::to_owned));
-        secret.unwrap_or_else(|| panic!("{environment:?}"))
-    });
-    let master = fs::read_to_string(world.home.join("master.key")).unwrap().trim().to_owned();
-    let mut secrets = vec![FROM_ENV, FROM_FILE, NEXT, key.as_str(), hex.as_str(), master.as_str()];
-    secrets.extend(instance.as_deref());
-
-    for run in &said {
-        for secret in &secrets {
-            assert!(!run.out.contains(secret) && !run.err.contains(secret), "a secret is said: {run}");
-        }
-    }
-    for (_, words) in world.processes() {
-        assert!(secrets.iter().all(|secret| !words.contains(secret)), "{words}");
-    }
-    let mut files = 0;
-    walk(&world.root(), &mut |path| {
-        let name = path.strip_prefix(world.root()).unwrap().display().to_string();
-        let Ok(content) = fs::read(path) else { return };
-        files += 1;
-        for secret in &secrets {
-            let found = content.windows(secret.len()).any(|window| window == secret.as_bytes());
-            let belongs = match name.as_str() {
-                "other.txt" => *secret == FROM_FILE,
-                "project/.env.local" => key.contains(secret),
-                "home/master.key" => *secret == master,
-                // What the deployment was told to keep is kept by the deployment.
-                name => name.contains("/data/") && [FROM_ENV, FROM_FILE, NEXT].contains(secret),
-            };
-            assert!(!found || belongs, "{name} holds a secret");
-        }
-    });
-    assert!(files > 8);
 }
 
 /// A command without descriptors cannot ask, which says nothing of what it wanted to ask.

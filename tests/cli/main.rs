@@ -4,6 +4,7 @@
 
 mod archive;
 mod bad_environment;
+mod bad_store;
 mod checkouts;
 mod client;
 mod commands;
@@ -11,19 +12,26 @@ mod completion;
 mod concurrency;
 mod crash;
 mod env_file;
+mod env_file_repository;
 mod examples;
 mod fork;
 mod home;
 mod manifest;
 mod network;
 mod newcomer;
+mod ownership;
+mod provision;
 mod recover;
+mod refusal;
 mod scenario;
 mod schema;
+mod scripted_server;
+mod secrecy;
 mod snapshot;
 mod transcript;
 mod trust;
 mod upgrade;
+mod variables;
 
 use fixture::{PortBudget, ProjectFixture};
 

@@ -12,6 +12,7 @@
 mod backend;
 mod buckets;
 mod crash;
+mod large_rows;
 mod moves;
 mod refusals;
 mod retained;

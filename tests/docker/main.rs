@@ -21,4 +21,5 @@ mod registry;
 mod restart;
 mod rig;
 mod snapshot;
+mod stack_list;
 mod stacks;

@@ -2,62 +2,9 @@
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
-use std::collections::BTreeMap;
-use std::io::{BufRead, BufReader, Read, Write};
-use std::net::{SocketAddr, TcpListener, TcpStream};
-use std::process::{Child, Stdio};
-use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
-use std::time::Duration;
-
 use serde_json::Value;
 
 use fixture::{CommandResult, ProjectFixture, refusals, steps};
-
-/// A served control plane over a world's home, and the operator's token.
-struct Served {
-    server: Child,
-    url: String,
-    operator: String,
-}
-
-impl Served {
-    /// Makes the first token, starts the server on a free port, and has the world's commands talk to it.
-    fn over(world: &mut ProjectFixture) -> Self {
-        let operator = world.run_expecting(0, &["serve", "--init"]).out.trim().to_owned();
-        let (server, url) = serve(world, "127.0.0.1:0");
-        world.set("CONVEXINFRA_CONTROL_PLANE", &url);
-        world.set("CONVEXINFRA_TOKEN", &operator);
-        Self { server, url, operator }
-    }
-
-    /// What an accident does to the server; then it starts anew at the same place.
-    fn crash_and_return(&mut self, world: &ProjectFixture) {
-        self.server.kill().unwrap();
-        self.server.wait().unwrap();
-        let address = self.url.strip_prefix("http://").unwrap().to_owned();
-        let (server, url) = serve(world, &address);
-        assert_eq!(url, self.url);
-        self.server = server;
-    }
-}
-
-impl Drop for Served {
-    fn drop(&mut self) {
-        let _ = self.server.kill();
-        let _ = self.server.wait();
-    }
-}
-
-fn serve(world: &ProjectFixture, address: &str) -> (Child, String) {
-    let mut command = world.command(&["serve", "--listen", address, "--json"]);
-    command.env_remove("CONVEXINFRA_CONTROL_PLANE").env("CONVEXINFRA_ALLOW_LOCAL_BINARIES", "1");
-    let mut server = command.stdout(Stdio::piped()).stderr(Stdio::null()).spawn().unwrap();
-    let mut line = String::new();
-    BufReader::new(server.stdout.take().unwrap()).read_line(&mut line).unwrap();
-    let serving: Value = serde_json::from_str(&line).unwrap_or_else(|error| panic!("{error}: {line}"));
-    (server, serving["url"].as_str().unwrap().to_owned())
-}
 
 /// A token of a scope for the project `gremlin`.
 fn token(world: &ProjectFixture, scope: &str) -> String {
@@ -65,7 +12,7 @@ fn token(world: &ProjectFixture, scope: &str) -> String {
     run.out.trim().to_owned()
 }
 
-const ONE: &str = "project = \"gremlin\"\n\n[backends.dev]\nprovider = \"simulated\"\n\n[backends.dev.env]\nGREETING = \"hello\"\nTOKEN = { env = \"TOKEN\" }\n";
+pub(super) const ONE: &str = "project = \"gremlin\"\n\n[backends.dev]\nprovider = \"simulated\"\n\n[backends.dev.env]\nGREETING = \"hello\"\nTOKEN = { env = \"TOKEN\" }\n";
 
 fn world() -> ProjectFixture {
     let mut world = ProjectFixture::new(ONE);
@@ -76,8 +23,9 @@ fn world() -> ProjectFixture {
 #[test]
 fn the_same_commands_do_the_same() {
     let mut world = world();
-    let served = Served::over(&mut world);
-    assert_eq!(world.plan()["control_plane"], served.url);
+    world.start_server();
+    let url = world.server().url.clone();
+    assert_eq!(world.plan()["control_plane"], url);
     let run = world.apply();
     assert!(run.out.contains("`dev` is ready at http://127.0.0.1:"), "{run}");
     world.assert_reachable(".env.local", "gremlin-dev");
@@ -106,7 +54,7 @@ fn denied(run: &CommandResult, code: &str, advice: &str) {
 #[test]
 fn a_token_that_may_only_read_looks_and_touches_nothing() {
     let mut world = world();
-    let served = Served::over(&mut world);
+    world.start_server();
     let (read, apply) = (token(&world, "read"), token(&world, "apply"));
     world.set("CONVEXINFRA_TOKEN", &read);
     // Before anything is there, and after.
@@ -147,28 +95,27 @@ fn a_token_that_may_only_read_looks_and_touches_nothing() {
     world.set("TOKEN", "hunter2");
     world.run_expecting(0, &["apply", "--plan", "saved.json"]);
     world.assert_converged();
-    drop(served);
 }
 
 #[test]
 fn tokens_of_every_wrong_kind_open_nothing() {
     let mut world = world();
-    let served = Served::over(&mut world);
+    let operator = world.start_server();
     world.unset("CONVEXINFRA_TOKEN");
     let run = world.run_expecting(77, &["plan", "--json"]);
     assert_eq!(run.errors(), ["auth.token_missing"]);
     assert!(run.out.contains("CONVEXINFRA_TOKEN") && run.out.contains("CONVEXINFRA_TOKEN_COMMAND"), "{run}");
     for (token, code) in [
         ("nonsense", "auth.token_malformed"),
-        (&*served.operator.replace("cvxi_", "cvxi_0"), "auth.token_malformed"),
-        (&served.operator[..served.operator.len() - 1], "auth.token_malformed"),
+        (&*operator.replace("cvxi_", "cvxi_0"), "auth.token_malformed"),
+        (&operator[..operator.len() - 1], "auth.token_malformed"),
     ] {
         world.set("CONVEXINFRA_TOKEN", token);
         assert_eq!(world.run_expecting(77, &["plan", "--json"]).errors(), [code]);
     }
     // A command is asked where no token is given, and what it says is no secret of ours.
     world.unset("CONVEXINFRA_TOKEN");
-    world.set("CONVEXINFRA_TOKEN_COMMAND", &format!("echo asked >&2; echo {}", served.operator));
+    world.set("CONVEXINFRA_TOKEN_COMMAND", &format!("echo asked >&2; echo {}", operator));
     let run = world.run_expecting(0, &["status"]);
     assert_eq!(run.err, "asked\n");
     let run = world.run_expecting(0, &["provision", "dev"]);
@@ -176,7 +123,7 @@ fn tokens_of_every_wrong_kind_open_nothing() {
     world.set("CONVEXINFRA_TOKEN_COMMAND", "exit 4");
     assert_eq!(world.run_expecting(77, &["status", "--json"]).errors(), ["auth.token_command"]);
     // A token for another project, one that was revoked, one whose time is over.
-    world.set("CONVEXINFRA_TOKEN", &served.operator);
+    world.set("CONVEXINFRA_TOKEN", &operator);
     let other = world.run_expecting(0, &["token", "create", "--project", "other", "--scope", "destroy"]).out;
     let issued = world.run_expecting(0, &["token", "create", "--scope", "read", "--json"]).document();
     let id = issued["record"]["id"].as_str().unwrap();
@@ -192,7 +139,7 @@ fn tokens_of_every_wrong_kind_open_nothing() {
     world.set("CONVEXINFRA_TOKEN", brief.trim());
     fixture::wait_until("the token's time is over", || world.run(&["status"]).code() == 77);
     assert_eq!(world.run_expecting(77, &["plan", "--json"]).errors(), ["auth.token_expired"]);
-    world.set("CONVEXINFRA_TOKEN", &served.operator);
+    world.set("CONVEXINFRA_TOKEN", &operator);
     assert_eq!(world.run_expecting(1, &["token", "revoke", "0000000000", "--json"]).errors(), ["control.no_such_token"]);
     assert_eq!(
         world.run_expecting(4, &["token", "create", "--scope", "operator", "--project", "gremlin", "--json"]).errors(),
@@ -205,7 +152,7 @@ fn a_plan_over_quota_is_refused_before_any_step() {
     let mut world = ProjectFixture::new(
         "project = \"gremlin\"\n[backends.a]\nprovider = \"simulated\"\nsimulated = { listen = false }\nresources = { memory = \"2 GiB\" }\n",
     );
-    let _served = Served::over(&mut world);
+    world.start_server();
     world.run_expecting(0, &["quota", "set", "--backends", "1", "--memory", "2 GiB"]);
     world.apply();
     let show = world.run_expecting(0, &["quota", "show"]);
@@ -241,10 +188,11 @@ fn an_apply_outlives_its_server() {
             if number > 0 { format!("depends_on = [\"b{}\"]\n", number - 1) } else { String::new() }
         )
     }));
-    let mut served = Served::over(&mut world);
+    world.start_server();
     let apply = world.spawn(&["apply", "--yes", "--json"]);
     fixture::wait_until("something has begun", || world.home.join("backends").exists());
-    served.crash_and_return(&world);
+    world.server().kill();
+    world.server().start_again(&[]);
     let run = apply.end();
     assert_eq!(run.code(), 0, "{run}");
     assert_eq!(world.names().len(), 7);
@@ -259,7 +207,7 @@ fn a_started_operation_continues_without_its_client() {
         "project = \"gremlin\"\n[backends.dev]\nprovider = \"local\"\nlocal = {{ binary = \"{}\" }}\n",
         slow.display()
     ));
-    let _served = Served::over(&mut world);
+    world.start_server();
     let apply = world.spawn(&["apply", "--yes"]);
     let operations = |world: &ProjectFixture| world.status()["operations"].as_array().unwrap().clone();
     fixture::wait_until("the operation has begun", || !operations(&world).is_empty());
@@ -287,7 +235,7 @@ fn a_started_operation_continues_without_its_client() {
 fn the_history_names_actors_and_shows_tampering() {
     let mut world =
         ProjectFixture::new("project = \"gremlin\"\n[backends.a]\nprovider = \"simulated\"\nsimulated = { listen = false }\n");
-    let served = Served::over(&mut world);
+    world.start_server();
     let apply = token(&world, "apply");
     world.set("CONVEXINFRA_TOKEN", &apply);
     world.apply();
@@ -306,7 +254,7 @@ fn the_history_names_actors_and_shows_tampering() {
     let other = world.run_expecting(1, &["log", "--verify", "--json", "--head", &"0".repeat(64)]);
     assert_eq!(other.errors(), ["history.broken"]);
     world.run_expecting(64, &["log", "--verify", "--head", "abc"]);
-    drop(served);
+    world.server().kill();
     // An attacker who can write the rows and does not have the key.
     let store = rusqlite::Connection::open(world.home.join("control-plane.sqlite3")).unwrap();
     store.execute("DROP TRIGGER events_are_not_changed", []).unwrap();
@@ -351,109 +299,4 @@ fn figures_say_what_runs_and_what_a_project_may_have() {
     world.run_expecting(0, &["destroy", "down", "--allow-destroy", "down", "--yes"]);
     let line = r#"convexinfra_backends{project="gremlin",provider="simulated"} 1"#;
     fixture::wait_until(line, || has(line));
-}
-
-/// What a bad way does to one connection, in one of its directions.
-#[derive(Debug, Clone, Copy)]
-enum Fate {
-    Clean,
-    Slow,
-    /// So many bytes come through and then none any more.
-    CutAfter(usize),
-    /// The first piece comes twice.
-    Twice,
-}
-
-/// What happens to one connection after another: towards the server, and back.
-const FATES: [(Fate, Fate); 12] = [
-    (Fate::CutAfter(2500), Fate::Clean),
-    (Fate::Clean, Fate::CutAfter(60)),
-    (Fate::Twice, Fate::Clean),
-    (Fate::Slow, Fate::CutAfter(2000)),
-    (Fate::Clean, Fate::CutAfter(0)),
-    (Fate::CutAfter(150), Fate::Clean),
-    (Fate::Clean, Fate::Twice),
-    (Fate::Clean, Fate::CutAfter(700)),
-    (Fate::Twice, Fate::CutAfter(0)),
-    (Fate::CutAfter(900), Fate::Clean),
-    (Fate::Slow, Fate::CutAfter(400)),
-    (Fate::Twice, Fate::Twice),
-];
-
-/// A bad way to a server, and how many connections took it. `skip` is where in the list of fates it begins.
-fn bad_way(server: SocketAddr, skip: usize) -> (SocketAddr, Arc<AtomicUsize>) {
-    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-    let (address, count) = (listener.local_addr().unwrap(), Arc::new(AtomicUsize::new(0)));
-    let counted = Arc::clone(&count);
-    std::thread::spawn(move || {
-        for client in listener.incoming().flatten() {
-            let (there, back) = FATES[(skip + counted.fetch_add(1, Ordering::SeqCst)) % FATES.len()];
-            let Ok(server) = TcpStream::connect(server) else { continue };
-            let (from, to) = (client.try_clone().unwrap(), server.try_clone().unwrap());
-            std::thread::spawn(move || carry(from, to, there));
-            std::thread::spawn(move || carry(server, client, back));
-        }
-    });
-    (address, count)
-}
-
-fn carry(mut from: TcpStream, mut to: TcpStream, fate: Fate) {
-    let mut buffer = [0; 4096];
-    let mut carried = 0;
-    while let Ok(count @ 1..) = from.read(&mut buffer) {
-        let piece = match fate {
-            Fate::CutAfter(limit) => &buffer[..count.min(limit - carried)],
-            Fate::Clean | Fate::Slow | Fate::Twice => &buffer[..count],
-        };
-        if matches!(fate, Fate::Slow) {
-            std::thread::sleep(Duration::from_millis(60));
-        }
-        let again: &[u8] = if matches!(fate, Fate::Twice) && carried == 0 { piece } else { &[] };
-        if to.write_all(piece).and_then(|()| to.write_all(again)).is_err() {
-            break;
-        }
-        carried += piece.len();
-        if matches!(fate, Fate::CutAfter(limit) if carried >= limit) {
-            break;
-        }
-    }
-    let _ = from.shutdown(std::net::Shutdown::Both);
-    let _ = to.shutdown(std::net::Shutdown::Both);
-}
-
-#[test]
-fn on_a_bad_way_nothing_is_lost_and_nothing_is_done_twice() {
-    let manifest =
-        (0..5).fold(ONE.to_owned(), |text, number| format!("{text}\n[backends.b{number}]\nprovider = \"simulated\"\n"));
-    let mut world = ProjectFixture::new(&manifest);
-    world.set("TOKEN", "hunter2");
-    let served = Served::over(&mut world);
-    for (round, words) in
-        [&["apply", "--yes"][..], &["destroy", "--allow-destroy", "dev,b0,b1,b2,b3,b4"]].into_iter().enumerate()
-    {
-        let (way, count) = bad_way(served.url.strip_prefix("http://").unwrap().parse().unwrap(), 5 * round);
-        world.set("CONVEXINFRA_CONTROL_PLANE", &format!("http://{way}"));
-        // A command that has heard nothing yet gives up soon and has done nothing; it may be run again.
-        let mut run = world.run(words);
-        while run.code() == 69 {
-            run = world.run(words);
-        }
-        assert_eq!(run.code(), 0, "{run}");
-        assert!(count.load(Ordering::SeqCst) > FATES.len(), "too few connections for every fate");
-    }
-    world.set("CONVEXINFRA_CONTROL_PLANE", &served.url);
-    let entries = world.run_expecting(0, &["log", "--limit", "500", "--json"]).document();
-    let mut counts: BTreeMap<(String, String), usize> = BTreeMap::new();
-    for entry in entries["entries"].as_array().unwrap() {
-        let backend = entry["backend"].as_str().unwrap_or("-").to_owned();
-        *counts.entry((backend, entry["kind"].as_str().unwrap().to_owned())).or_default() += 1;
-    }
-    for backend in ["dev", "b0", "b1", "b2", "b3", "b4"] {
-        for kind in ["operation_accepted", "backend_ready", "removal_accepted", "backend_removed"] {
-            assert_eq!(counts.get(&(backend.to_owned(), kind.to_owned())), Some(&1), "{backend} {kind}: {counts:#?}");
-        }
-    }
-    world.run_expecting(0, &["log", "--verify"]);
-    assert_eq!(world.names(), Vec::<String>::new());
-    assert!(!world.folder.join(".env.local").exists());
 }

@@ -13,10 +13,15 @@ mod encrypted;
 mod expiry;
 mod listening;
 mod network;
+#[path = "../cli/ownership.rs"]
+mod ownership;
 mod proxy;
+#[path = "../cli/refusal.rs"]
+mod refusal;
 #[path = "../cli/scenario.rs"]
 mod scenario;
 mod tokens;
+mod unreliable_network;
 
 use fixture::{PortBudget, ProjectFixture};
 

@@ -71,6 +71,14 @@ pub(crate) struct Restore {
     /// The snapshot whose data it gets.
     #[arg(long, value_name = "ID")]
     pub(crate) snapshot: SnapshotId,
+    #[command(flatten)]
+    pub(crate) consent: ReplaceArgs,
+    #[command(flatten)]
+    pub(crate) lock: LockArgs,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct ReplaceArgs {
     // No variable stands for it: a forgotten export would take the guard away.
     /// Allow that the data of this backend is replaced.
     #[arg(long, value_name = "NAME")]
@@ -78,6 +86,4 @@ pub(crate) struct Restore {
     /// Do not ask.
     #[arg(long, short = 'y')]
     pub(crate) yes: bool,
-    #[command(flatten)]
-    pub(crate) lock: LockArgs,
 }

@@ -2,7 +2,7 @@
 
 use clap::Args;
 
-use super::{ApprovalArgs, LockArgs};
+use super::{ApprovalArgs, LockArgs, ReplaceArgs};
 use crate::model::{BackendName, Release};
 
 #[derive(Debug, Args)]
@@ -22,13 +22,8 @@ pub(crate) struct Upgrade {
 pub(crate) struct Rollback {
     /// The backend.
     pub(crate) name: BackendName,
-    // No variable stands for it: a forgotten export would take the guard away.
-    /// Allow that the data of this backend is replaced.
-    #[arg(long, value_name = "NAME")]
-    pub(crate) allow_replace: Option<BackendName>,
-    /// Do not ask.
-    #[arg(long, short = 'y')]
-    pub(crate) yes: bool,
+    #[command(flatten)]
+    pub(crate) consent: ReplaceArgs,
 }
 
 #[derive(Debug, Args)]

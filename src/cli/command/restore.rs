@@ -5,10 +5,10 @@ use serde_json::json;
 use super::snapshot::{failed, store};
 use crate::api::{ControlPlane, StartMode, Work};
 use crate::app::{AppError, lifecycle, select_backend};
-use crate::cli::args::Restore as Args;
+use crate::cli::args::{ReplaceArgs, Restore as Args};
 use crate::cli::context::Context;
 use crate::cli::terminal::Terminal;
-use crate::model::{ActualBackend, Desired, Diagnostic, Exit};
+use crate::model::{ActualBackend, BackendName, Desired, Diagnostic, Exit};
 use crate::render::{describe_snapshot, graded_data};
 use crate::snapshot::SnapshotManifest;
 
@@ -23,16 +23,9 @@ pub(super) async fn run(context: &Context, args: &Args) -> Result<Exit, AppError
     let manifest = store(context, &project, desired).await?.get(id).map_err(failed)?;
     let backend = snapshot.backend(&name);
     context.printer.status(&plan_text(&manifest, backend));
-    let command = format!("convexinfra restore {name} --snapshot {id} --allow-replace {name}");
-    if args.allow_replace.as_ref() != Some(&name) {
-        let finding =
-            Diagnostic::new("restore.not_allowed", format!("the data of `{name}` would be replaced, and that was not allowed"));
-        return Err(AppError::new(Exit::Refused, finding.with_help(format!("allow it with\n    {command}"))));
-    }
     let terminal = Terminal::new(&context.printer);
-    if !args.yes {
-        terminal.confirm("replace it? [y/N] ", &format!("{command} --yes"))?;
-    }
+    let command = format!("convexinfra restore {name} --snapshot {id}");
+    require_consent(&terminal, &args.consent, &name, ("replace it?", &command))?;
     let origin = desired.and_then(Desired::origin_if_known).map(str::to_owned);
     lifecycle::run(
         control,
@@ -46,6 +39,26 @@ pub(super) async fn run(context: &Context, args: &Args) -> Result<Exit, AppError
     context.printer.output(&format!("`{name}` has the data of `{id}`; what it had before is kept until the next restore\n"));
     context.printer.json("convexinfra.restore/1", json!({ "name": name, "snapshot": id }));
     Ok(Exit::Done)
+}
+
+/// Requires that the replacement of a backend's data was allowed by its name, and confirms it with a question; `command` is
+/// what was typed, without consent.
+///
+/// # Errors
+/// It was not.
+pub(super) fn require_consent(
+    terminal: &Terminal,
+    consent: &ReplaceArgs,
+    name: &BackendName,
+    (question, command): (&str, &str),
+) -> Result<(), AppError> {
+    let command = format!("{command} --allow-replace {name}");
+    if consent.allow_replace.as_ref() != Some(name) {
+        let finding =
+            Diagnostic::new("restore.not_allowed", format!("the data of `{name}` would be replaced, and that was not allowed"));
+        return Err(AppError::new(Exit::Refused, finding.with_help(format!("allow it with\n    {command}"))));
+    }
+    if consent.yes { Ok(()) } else { terminal.confirm(&format!("{question} [y/N] "), &format!("{command} --yes")) }
 }
 
 /// Says what is replaced by what.

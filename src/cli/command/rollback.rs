@@ -2,7 +2,7 @@
 
 use serde_json::json;
 
-use super::restore::plan_text;
+use super::restore::{plan_text, require_consent};
 use super::snapshot::{failed, store};
 use super::upgrade::with_release;
 use crate::api::{ControlPlane, StartMode, Work};
@@ -30,16 +30,8 @@ pub(super) async fn run(context: &Context, args: &Args) -> Result<Exit, AppError
         backend.recorded.release.as_ref().map_or_else(|| "its release".to_owned(), ToString::to_string),
         manifest.created_at
     ));
-    let command = format!("convexinfra rollback {name} --allow-replace {name}");
-    if args.allow_replace.as_ref() != Some(&name) {
-        let finding =
-            Diagnostic::new("restore.not_allowed", format!("the data of `{name}` would be replaced, and that was not allowed"));
-        return Err(AppError::new(Exit::Refused, finding.with_help(format!("allow it with\n    {command}"))));
-    }
     let terminal = Terminal::new(&context.printer);
-    if !args.yes {
-        terminal.confirm("go back? [y/N] ", &format!("{command} --yes"))?;
-    }
+    require_consent(&terminal, &args.consent, &name, ("go back?", &format!("convexinfra rollback {name}")))?;
     // What the manifest would become is known to be one before anything is done.
     let edited = match &loaded {
         Some(loaded) if loaded.desired.backends.contains_key(&name) => Some(with_release(loaded, &name, &release)?),

@@ -62,7 +62,7 @@ impl BackendDir {
         for old in self.beginning_with(PREVIOUS)? {
             delete(&old)?;
         }
-        write_private_file(&self.marker(id), "")?;
+        write_private_file(&self.marker(id), b"")?;
         failpoint::hit("provider.process.switch_marked");
         rename(&self.data(), &self.previous_data(id))?;
         failpoint::hit("provider.process.data_set_aside");

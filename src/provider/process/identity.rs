@@ -70,7 +70,7 @@ impl BackendIdentity {
         if Self::read(place.root())?.as_ref() == Some(self) {
             return Ok(());
         }
-        let text = serde_json::to_string_pretty(self).map_err(std::io::Error::from).map_err(file_error(&path, "written"))?;
+        let text = serde_json::to_vec_pretty(self).map_err(std::io::Error::from).map_err(file_error(&path, "written"))?;
         write_private_file(&path, &text)
     }
 

@@ -218,7 +218,7 @@ fn create_directory(directory: &Path) -> Result<(), ProviderError> {
 }
 
 /// Writes a file of mode 0600 as a whole, over what was there.
-pub(super) fn write_private_file(path: &Path, content: &str) -> Result<(), ProviderError> {
+pub(super) fn write_private_file(path: &Path, content: &[u8]) -> Result<(), ProviderError> {
     // One name for all attempts: what a killed one left is written over. The backend's lock keeps others away.
     let mut fresh = path.as_os_str().to_owned();
     fresh.push(".new");
@@ -228,7 +228,7 @@ pub(super) fn write_private_file(path: &Path, content: &str) -> Result<(), Provi
         .truncate(true)
         .mode(0o600)
         .open(&fresh)
-        .and_then(|mut file| file.write_all(content.as_bytes()))
+        .and_then(|mut file| file.write_all(content))
         .and_then(|()| std::fs::rename(&fresh, path))
         .map_err(file_error(path, "written"))
 }

@@ -2,12 +2,12 @@
 //!
 //! A record counts only together with the lock and the start time of its process.
 
-use std::io::{ErrorKind, Write};
-use std::os::unix::fs::OpenOptionsExt;
+use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 
+use super::layout::write_private_file;
 use super::process_spec::ProcessSpec;
 use super::{file_error, process_error};
 use crate::model::{Digest, Generation, PortPair};
@@ -86,17 +86,8 @@ impl ProcessRecord {
     /// Writes the record, whole or not at all.
     pub(super) fn write(&self, run: &Path) -> Result<(), ProviderError> {
         let path = run.join("process.json");
-        let fresh = run.join("process.json.new");
         let text = serde_json::to_vec_pretty(self).map_err(std::io::Error::from).map_err(file_error(&path, "written"))?;
-        std::fs::OpenOptions::new()
-            .write(true)
-            .create(true)
-            .truncate(true)
-            .mode(0o600)
-            .open(&fresh)
-            .and_then(|mut file| file.write_all(&text))
-            .and_then(|()| std::fs::rename(&fresh, &path))
-            .map_err(file_error(&path, "written"))
+        write_private_file(&path, &text)
     }
 }
 

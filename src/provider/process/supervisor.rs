@@ -156,7 +156,7 @@ impl Supervisor {
             place.create()?;
             BackendIdentity::of(placement).write(&place)?;
             for (path, content) in &launch.files {
-                write_private_file(path, content)?;
+                write_private_file(path, content.as_bytes())?;
             }
             if !ports_available(&place, launch, placement.has_been_ready).await? {
                 continue;

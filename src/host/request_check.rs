@@ -1,0 +1,99 @@
+//! What a host refuses before it accepts a request: what its disk, its operator, a provider or a place rules out. What the rows
+//! rule out, the authority refuses.
+
+use super::{Host, LocalBinaries};
+use crate::api::{ControlError, OperationRequest, Work};
+use crate::model::{BackendName, BackendSpec, Diagnostic, ProjectName};
+use crate::policy;
+use crate::provider::{FoundBackend, ProviderError};
+
+impl Host {
+    /// Refuses a provider that is not available here, and executables that a client names, unless the server was started
+    /// with them allowed.
+    pub(super) fn check_allowed(&self, request: &OperationRequest) -> Result<(), ControlError> {
+        let Work::Put { spec, .. } = &request.work else { return Ok(()) };
+        if let Some(refusal) = policy::provider_available(&request.backend, spec, &self.provider_kinds()) {
+            return Err(ControlError::Refused(refusal));
+        }
+        match (&spec.settings.local.binary, self.local_binaries) {
+            (Some(binary), LocalBinaries::ReleasesOnly) => {
+                let message = format!("`{}` wants to run `{binary}` on the control plane's machine", request.backend);
+                let help = "leave `binary` out to run a published release, or have the operator start the server with\n    convexinfra serve --allow-local-binaries";
+                Err(ControlError::Refused(Diagnostic::new("control.local_binary", message).with_help(help)))
+            }
+            _ => Ok(()),
+        }
+    }
+
+    /// Refuses what its provider could never do, and what its place shows to be about something else than the record: a backend
+    /// of this name that is not recorded, or a recorded one that is elsewhere.
+    pub(super) async fn check_supported(&self, project: &ProjectName, request: &OperationRequest) -> Result<(), ControlError> {
+        let name = &request.backend;
+        let spec = if let Work::Put { spec, .. } = &request.work { Some(spec) } else { None };
+        let recorded = self.read_rows(|authority| authority.place_of(project, name))?.flatten();
+        // A record may be given up wherever the backend is.
+        if let Some(place) = recorded.as_ref().filter(|_| matches!(request.work, Work::Put { .. } | Work::Remove { .. }))
+            && let Ok(provider) = self.provider(place.spec.provider)
+            // The way to it may be another one now.
+            && let spec = spec.map_or(&place.spec, |spec| if spec.provider == place.spec.provider { spec } else { &place.spec })
+            && let Err(error @ ProviderError::OtherEngine { .. }) = provider.check_place(&place.id, name, spec, &place.state).await
+        {
+            let help = "nothing was changed; name the other engine, and run the same command again";
+            return Err(ControlError::Refused(Diagnostic::new(error.code(), error.to_string()).with_help(help)));
+        }
+        self.check_data_work(project, name, &request.work)?;
+        if spec.is_some() {
+            self.check_put(project, request).await?;
+        }
+        match spec {
+            Some(spec) => self.check_with_provider(project, name, spec).await,
+            None => Ok(()),
+        }
+    }
+
+    /// Refuses what a provider says it can never do, and a backend that is at its place without a record.
+    pub(super) async fn check_with_provider(
+        &self,
+        project: &ProjectName,
+        name: &BackendName,
+        spec: &BackendSpec,
+    ) -> Result<(), ControlError> {
+        let Ok(provider) = self.provider(spec.provider) else { return Ok(()) };
+        if let Err(ProviderError::Unsupported(words)) = provider.validate(spec).await {
+            let message = format!("`{name}` cannot be created: {words}");
+            return Err(ControlError::Unsupported(Diagnostic::new(ProviderError::UNSUPPORTED, message)));
+        }
+        // Other failures show in the attempt, which is resumed from there.
+        for found in provider.find(project, name, spec).await.unwrap_or_default() {
+            if self.read_rows(|authority| authority.is_recorded(&found.id))? != Some(true) {
+                return Err(ControlError::Refused(orphaned(project, name, &found)));
+            }
+        }
+        Ok(())
+    }
+
+    /// Refuses what fills a disk that has room for removals only.
+    pub(super) fn check_room(&self, work: &Work) -> Result<(), ControlError> {
+        if matches!(work, Work::Remove { .. } | Work::Forget {} | Work::Stop {}) {
+            self.platform.release_reserve();
+            return Ok(());
+        }
+        if !self.platform.lacks_reserve() {
+            return Ok(());
+        }
+        let message = "the disk of this control plane has no room but what removing backends needs";
+        let help = "make room, or destroy a backend, and run the same command again; nothing was changed";
+        Err(ControlError::Record(Diagnostic::new("store.full", message).with_help(help)))
+    }
+}
+
+/// Says that a backend is there without a record, and how it is taken up.
+fn orphaned(project: &ProjectName, name: &BackendName, found: &FoundBackend) -> Diagnostic {
+    let message = format!(
+        "`{name}` of the project `{project}` is there already, and this control plane has no record of it: {} (identity {})",
+        found.thing, found.id
+    );
+    Diagnostic::new("provider.orphaned", message).with_help(format!(
+        "take it up again with\n    convexinfra recover {name}\nor give this backend or its project another name"
+    ))
+}
