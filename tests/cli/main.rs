@@ -12,6 +12,7 @@ mod completion;
 mod concurrency;
 mod crash;
 mod env_file;
+mod every_command;
 mod env_file_repository;
 mod examples;
 mod fork;

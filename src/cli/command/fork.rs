@@ -6,7 +6,7 @@ use super::snapshot::{failed, new_id, store};
 use crate::api::{ControlPlane, StartMode, Work};
 use crate::app::pause::{Activity, set_activity};
 use crate::app::provision::{ProvisionRequest, provision};
-use crate::app::{AppError, LoadedManifest, lifecycle, select_backend};
+use crate::app::{AppError, LoadedManifest, check_ownership, lifecycle, select_backend};
 use crate::cli::args::{BackendArg, Fork as Args};
 use crate::cli::context::Context;
 use crate::cli::terminal::Terminal;
@@ -18,7 +18,9 @@ pub(super) async fn run(context: &Context, args: &Args) -> Result<Exit, AppError
     let loaded = context.load()?;
     let (project, desired) = (loaded.desired.project.clone(), &loaded.desired);
     let control = context.embedded(Some(desired))?;
-    let source = source(&control.snapshot(&project).await?, args)?;
+    let snapshot = control.snapshot(&project).await?;
+    check_ownership(&snapshot, Some(desired))?;
+    let source = source(&snapshot, args)?;
     context.printer.status(&format!(
         "`{to}` gets a copy of everything that `{from}` has: documents, files, code, variables, crons, jobs that wait, and log sinks. \
          `{from}` stops for the copy of its database and is not changed. `{to}` starts paused; once it is resumed, its crons and jobs run \

@@ -7,7 +7,7 @@ use std::collections::BTreeMap;
 
 use crate::api::{ControlPlane, IfMissing};
 use crate::app::secrets::ComparisonMode;
-use crate::app::{AppError, Session, plan};
+use crate::app::{AppError, Session, plan, require_ownership};
 use crate::authority::{Adoption, AdoptionProof};
 use crate::cli::args::Import as Args;
 use crate::host::own_holder;
@@ -25,6 +25,7 @@ pub(super) async fn run(context: &Context, args: &Args) -> Result<Exit, AppError
     };
     let manifest = context.load()?;
     let control = context.control(Some(&manifest.desired))?;
+    require_ownership(control, &manifest.desired.project, Some(&manifest.desired)).await?;
     let session = Session::open(control, manifest, IfMissing::Create, ComparisonMode::Strict).await?;
     let (loaded, values) = (&session.manifest, &session.secrets);
     let spec = &target_spec(loaded, args)?.clone();

@@ -43,8 +43,8 @@ mod wait;
 
 use super::args::{Command, Key, KeyCommand};
 use super::context::Context;
-use crate::app::AppError;
-use crate::model::{Diagnostic, Exit};
+use crate::app::{AppError, require_ownership};
+use crate::model::{Desired, Diagnostic, Exit, ProjectName};
 
 /// Runs one command.
 pub(super) fn run(context: &Context, command: Command) -> Result<Exit, AppError> {
@@ -103,6 +103,14 @@ async fn run_async(context: &Context, command: Command) -> Result<Exit, AppError
         Command::Quota(args) => quota::run(context, &args).await,
         _ => Ok(Exit::Usage),
     }
+}
+
+/// Refuses another repository's project where only the manifest names it. An operator who types the name means that project.
+async fn require_own_or_typed(context: &Context, project: &ProjectName, desired: Option<&Desired>) -> Result<(), AppError> {
+    if context.global.project.is_some() {
+        return Ok(());
+    }
+    require_ownership(context.control(desired)?, project, desired).await
 }
 
 /// How many descriptors a runtime takes at once, with room for what it opens lazily.

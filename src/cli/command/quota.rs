@@ -1,7 +1,7 @@
 //! `convexinfra quota`: what a project may have at most in a control plane.
 
 use crate::api::ResourceLevel;
-use crate::app::AppError;
+use crate::app::{AppError, require_ownership};
 use crate::cli::args::{Quota as Args, QuotaCommand, QuotaLimit, QuotaLimits, QuotaTarget};
 use crate::model::{Exit, Quota, Usage};
 use crate::render::{QuotaDocument, quota_table};
@@ -12,12 +12,20 @@ pub(super) async fn run(context: &Context, args: &Args) -> Result<Exit, AppError
     match &args.command {
         QuotaCommand::Show { whose } => {
             let (reach, loaded) = quota_scope(context, whose)?;
-            let quota = context.administration(loaded.as_ref().map(|loaded| &loaded.desired))?.quota(&reach).await?;
+            let desired = loaded.as_ref().map(|loaded| &loaded.desired);
+            if let ResourceLevel::Project(project) = &reach {
+                require_ownership(context.control(desired)?, project, desired).await?;
+            }
+            let quota = context.administration(desired)?.quota(&reach).await?;
             report(context, loaded.as_ref(), reach, quota).await
         }
         QuotaCommand::Set { whose, ceilings } => {
             let (reach, loaded) = quota_scope(context, whose)?;
-            let control = context.administration(loaded.as_ref().map(|loaded| &loaded.desired))?;
+            let desired = loaded.as_ref().map(|loaded| &loaded.desired);
+            if let ResourceLevel::Project(project) = &reach {
+                super::require_own_or_typed(context, project, desired).await?;
+            }
+            let control = context.administration(desired)?;
             // A project that gets its first own quota starts from everybody's, so that naming one ceiling lifts no other.
             let quota = with(ceilings, control.quota(&reach).await?);
             control.set_quota(&reach, &quota).await?;

@@ -8,7 +8,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use crate::api::{ControlPlane, IfMissing};
 use crate::app::secrets::ComparisonMode;
-use crate::app::{AppError, Session, plan};
+use crate::app::{AppError, Session, plan, require_ownership};
 use crate::authority::{Adoption, AdoptionProof};
 use crate::cli::args::Recover as Args;
 use crate::cli::context::Context;
@@ -26,6 +26,7 @@ pub(super) async fn run(context: &Context, args: &Args) -> Result<Exit, AppError
     let context = &context.accepting_unrecorded_backends();
     let manifest = context.load()?;
     let control = context.control(Some(&manifest.desired))?;
+    require_ownership(control, &manifest.desired.project, Some(&manifest.desired)).await?;
     let session = Session::open(control, manifest, IfMissing::Create, ComparisonMode::Strict).await?;
     let host = context.embedded(Some(&session.manifest.desired))?;
     let project = &session.manifest.desired.project;

@@ -32,6 +32,7 @@ async fn create(context: &Context, scope: Scope, ttl: Option<TimeSpan>, note: &s
         (context.global.project.clone(), context.load_if_there()?)
     } else {
         let (project, loaded) = context.project()?;
+        super::require_own_or_typed(context, &project, loaded.as_ref().map(|loaded| &loaded.desired)).await?;
         (Some(project), loaded)
     };
     let control = administration(context, loaded.as_ref())?;
