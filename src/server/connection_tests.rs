@@ -1,5 +1,6 @@
 //! Connections of clients that hold on to what they get: idle ones, ones that do not read, and very many.
 
+use std::io::ErrorKind;
 use std::net::SocketAddr;
 use std::time::Duration;
 
@@ -13,13 +14,13 @@ use super::listen::{BoundListener, ListenOptions};
 use super::response_body::WriteDeadlines;
 use super::tests::Fixture;
 
-const SHORT: Duration = Duration::from_millis(300);
+const SHORT: Duration = Duration::from_secs(1);
 const TIMEOUTS: ConnectionTimeouts = ConnectionTimeouts {
     head: SHORT,
     idle: SHORT,
-    age: Duration::from_secs(60),
+    age: PATIENCE,
     drain: SHORT,
-    write: WriteDeadlines { piece: SHORT, whole: Duration::from_secs(2) },
+    write: WriteDeadlines { piece: SHORT, whole: PATIENCE },
 };
 const CAPS: ConnectionCaps = ConnectionCaps { total: 64, per_address: Some(8), loopback_reserve: 0 };
 
@@ -88,7 +89,18 @@ async fn status_of(address: SocketAddr, path: &str) -> Option<String> {
 }
 
 const OK: Option<&str> = Some("HTTP/1.1 200 OK");
-const PATIENCE: Duration = Duration::from_secs(10);
+/// A guard against hanging.
+const PATIENCE: Duration = Duration::from_secs(120);
+
+/// Waits until a request is answered: on a busy machine a head may take longer than it is given.
+async fn assert_answers(address: SocketAddr) {
+    let asked = async {
+        while status_of(address, "/healthz").await.as_deref() != OK {
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    };
+    timeout(PATIENCE, asked).await.expect("it answers others");
+}
 
 #[tokio::test]
 async fn an_idle_http_2_connection_is_closed_though_it_answers_pings() {
@@ -113,23 +125,23 @@ async fn a_connection_that_never_asks_for_anything_is_closed() {
 #[tokio::test]
 async fn a_connection_comes_of_age() {
     let fixture = Fixture::new().await;
-    let address = listen(&fixture, ConnectionTimeouts { age: SHORT, idle: PATIENCE, ..TIMEOUTS }, CAPS).await;
+    let address = listen(&fixture, ConnectionTimeouts { age: SHORT, idle: PATIENCE * 2, ..TIMEOUTS }, CAPS).await;
     let mut client = RawHttp2::open(address, None).await;
     client.get(1, "/healthz").await;
-    let kinds = timeout(PATIENCE / 2, client.read_to_end()).await.expect("it is closed");
+    let kinds = timeout(PATIENCE, client.read_to_end()).await.expect("it is closed");
     assert!(kinds.contains(&7), "{kinds:?}");
 }
 
 #[tokio::test]
 async fn a_client_that_opens_no_window_is_cut_off_and_the_document_is_not_copied() {
     let fixture = Fixture::new().await;
-    let address = listen(&fixture, ConnectionTimeouts { idle: PATIENCE, ..TIMEOUTS }, CAPS).await;
+    let address = listen(&fixture, ConnectionTimeouts { idle: PATIENCE * 2, ..TIMEOUTS }, CAPS).await;
     let mut client = RawHttp2::open(address, Some(0)).await;
     for stream in 0..20 {
         client.get(2 * stream + 1, "/openapi.json").await;
     }
-    timeout(PATIENCE / 2, client.read_to_end()).await.expect("it is closed");
-    assert_eq!(status_of(address, "/healthz").await.as_deref(), OK);
+    timeout(PATIENCE, client.read_to_end()).await.expect("it is closed");
+    assert_answers(address).await;
 }
 
 #[tokio::test]
@@ -144,7 +156,7 @@ async fn a_client_that_pipelines_and_never_reads_is_cut_off() {
         }
     });
     cut.await.expect("the connection is reset");
-    assert_eq!(status_of(address, "/healthz").await.as_deref(), OK);
+    assert_answers(address).await;
 }
 
 #[tokio::test]
@@ -157,9 +169,13 @@ async fn idle_connections_block_no_other() {
         idle.push(TcpStream::connect(address).await.unwrap());
         assert_eq!(status_of(address, "/healthz").await.as_deref(), OK);
     }
-    let mut open = 0;
-    for mut stream in idle {
-        open += usize::from(timeout(Duration::from_millis(5), stream.read(&mut [0; 1])).await.is_err());
-    }
-    assert!(open <= 8, "{open} connections of one address are open");
+    let are_closed = async {
+        while idle.len() > 8 {
+            let is_open =
+                |stream: &mut TcpStream| stream.try_read(&mut [0; 1]).is_err_and(|error| error.kind() == ErrorKind::WouldBlock);
+            idle.retain_mut(is_open);
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    };
+    timeout(PATIENCE, are_closed).await.expect("no more connections of one address stay open than may");
 }

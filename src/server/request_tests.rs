@@ -144,7 +144,7 @@ async fn a_rate_limited_token_is_told_when_to_retry() {
 
 #[tokio::test]
 async fn a_body_that_stalls_times_out() {
-    let fixture = Fixture::with(RequestLimits { request: Duration::from_millis(50), ..RequestLimits::default() }).await;
+    let fixture = Fixture::with(RequestLimits { request: Duration::from_secs(2), ..RequestLimits::default() }).await;
     let never = Body::from_stream(stream::pending::<Result<Vec<u8>, std::io::Error>>());
     let request = fixture.request("operator", "POST", "/v1/tokens").header("content-type", "application/json");
     let response = fixture.send(request.body(never).unwrap()).await;
@@ -153,7 +153,7 @@ async fn a_body_that_stalls_times_out() {
 
 #[tokio::test]
 async fn a_timeout_and_a_panic_are_answered_with_one_document() {
-    let fixture = Fixture::with(RequestLimits { request: Duration::from_millis(50), ..RequestLimits::default() }).await;
+    let fixture = Fixture::with(RequestLimits { request: Duration::from_secs(2), ..RequestLimits::default() }).await;
     let routes = Router::new()
         .route("/slow", axum::routing::get(std::future::pending::<StatusCode>))
         .route("/bug", axum::routing::get(|| async { panic!("a bug of the test's own") as StatusCode }));

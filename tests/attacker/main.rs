@@ -34,7 +34,7 @@ struct Target {
     server: Server,
     address: SocketAddr,
     tokens: BTreeMap<&'static str, String>,
-    _folder: tempfile::TempDir,
+    folder: tempfile::TempDir,
     _ports: PortRange,
 }
 
@@ -42,7 +42,7 @@ struct Target {
 const HOLDERS: [&str; 5] = ["read", "apply", "destroy", "operator", "stranger"];
 
 impl Target {
-    /// Starts a server that gives requests little time and takes small bodies.
+    /// Starts a server that takes small bodies.
     fn new() -> Self {
         Self::with(&[])
     }
@@ -55,15 +55,14 @@ impl Target {
             ("CONVEXINFRA_HOME".to_owned(), text(folder.path().join("home"))),
             ("CONVEXINFRA_FIRST_PORT".to_owned(), ports.range.start.to_string()),
             ("CONVEXINFRA_BODY_LIMIT".to_owned(), "64 KiB".to_owned()),
-            ("CONVEXINFRA_REQUEST_TIMEOUT".to_owned(), "2s".to_owned()),
+            ("CONVEXINFRA_REQUEST_TIMEOUT".to_owned(), "60s".to_owned()),
             ("CONVEXINFRA_SHUTDOWN_GRACE".to_owned(), "1s".to_owned()),
         ]);
         variables.extend(extra.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())));
         let operator = Server::init(&variables);
         let server = Server::start(&variables);
         let address = server.url.strip_prefix("http://").unwrap().parse().unwrap();
-        let mut target =
-            Self { server, address, tokens: BTreeMap::from([("operator", operator)]), _folder: folder, _ports: ports };
+        let mut target = Self { server, address, tokens: BTreeMap::from([("operator", operator)]), folder, _ports: ports };
         for (holder, scope, project) in [
             ("read", "read", "demo"),
             ("apply", "apply", "demo"),
@@ -84,6 +83,20 @@ impl Target {
 
     fn send(&self, holder: &str, request: RawRequest) -> RawResponse {
         request.token(self.tokens.get(holder).map(String::as_str)).send(self.address)
+    }
+
+    /// Returns the most memory that the server has had so far.
+    fn peak_memory_kib(&self) -> u64 {
+        let status = std::fs::read_to_string(format!("/proc/{}/status", self.server.pid().as_raw_nonzero())).unwrap();
+        let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:")).unwrap();
+        line.trim().trim_end_matches(" kB").parse().unwrap()
+    }
+
+    /// Returns how many bytes the server keeps in files.
+    fn stored_bytes(&self) -> u64 {
+        let mut bytes = 0;
+        fixture::walk(self.folder.path(), &mut |path| bytes += path.metadata().map_or(0, |about| about.len()));
+        bytes
     }
 
     /// Checks that it answers who asks whether it lives.

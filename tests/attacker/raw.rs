@@ -6,8 +6,8 @@ use std::time::{Duration, Instant};
 
 use serde_json::Value;
 
-/// The longest wait for a response. No server of these tests gives a request longer than 4 s.
-const DEADLINE: Duration = Duration::from_secs(10);
+/// The longest wait for a response: a guard against hanging, and longer than any server of these tests gives a request.
+const DEADLINE: Duration = fixture::DEADLINE;
 /// The size of the largest response that is read, in bytes.
 const MAX_RESPONSE: usize = 4 << 20;
 
@@ -43,22 +43,11 @@ pub(crate) struct RawRequest {
     line: String,
     headers: String,
     body: Vec<u8>,
-    deadline: Duration,
 }
 
 impl RawRequest {
     pub(crate) fn new(method: &str, target: &str) -> Self {
-        Self {
-            line: format!("{method} {target} HTTP/1.1"),
-            headers: "Host: control.test\r\n".to_owned(),
-            body: Vec::new(),
-            deadline: DEADLINE,
-        }
-    }
-
-    /// Waits longer for a response than requests usually take.
-    pub(crate) fn within(self, deadline: Duration) -> Self {
-        Self { deadline, ..self }
+        Self { line: format!("{method} {target} HTTP/1.1"), headers: "Host: control.test\r\n".to_owned(), body: Vec::new() }
     }
 
     /// Asks under another name than the one that stands for all servers here.
@@ -91,32 +80,28 @@ impl RawRequest {
 
     pub(crate) fn send(&self, address: SocketAddr) -> RawResponse {
         let bytes = [format!("{}\r\n{}\r\n", self.line, self.headers).as_bytes(), &self.body].concat();
-        exchange_within(address, &bytes, self.deadline)
+        exchange(address, &bytes)
     }
 }
 
 /// Sends bytes and reads one response.
-fn exchange_within(address: SocketAddr, bytes: &[u8], deadline: Duration) -> RawResponse {
+fn exchange(address: SocketAddr, bytes: &[u8]) -> RawResponse {
     let mut stream = TcpStream::connect(address).unwrap();
     stream.set_write_timeout(Some(DEADLINE)).unwrap();
     // The server may close before it has read everything.
     let _ = stream.write_all(bytes);
-    read_response_within(&mut stream, deadline)
+    read_response(&mut stream)
 }
 
 /// Reads one response, to its announced length or to the end of the connection.
 pub(crate) fn read_response(stream: &mut TcpStream) -> RawResponse {
-    read_response_within(stream, DEADLINE)
-}
-
-fn read_response_within(stream: &mut TcpStream, deadline: Duration) -> RawResponse {
     let started = Instant::now();
     let (mut received, mut piece) = (Vec::new(), [0; 16 << 10]);
     loop {
         if let Some(response) = parse(&received, false) {
             return response;
         }
-        let left = deadline.saturating_sub(started.elapsed());
+        let left = DEADLINE.saturating_sub(started.elapsed());
         assert!(!left.is_zero() && received.len() < MAX_RESPONSE, "no whole response: {}", String::from_utf8_lossy(&received));
         stream.set_read_timeout(Some(left.max(Duration::from_millis(1)))).unwrap();
         match stream.read(&mut piece) {
@@ -125,7 +110,7 @@ fn read_response_within(stream: &mut TcpStream, deadline: Duration) -> RawRespon
             Err(error) if error.kind() == std::io::ErrorKind::ConnectionReset => {
                 return parse(&received, true).unwrap_or_default();
             }
-            Err(error) => panic!("no response within {deadline:?}: {error}"),
+            Err(error) => panic!("no response within {DEADLINE:?}: {error}"),
         }
     }
 }

@@ -1,15 +1,10 @@
 //! A project as a raw client drives it: tokens, a lease, operations, and what is recorded.
 
-use std::time::Duration;
-
 use serde_json::{Value, json};
 
 use super::Target;
 use super::raw::{RawRequest, RawResponse};
 use fixture::wait_until;
-
-/// How long an answer is waited for beside much other work.
-const PATIENCE: Duration = Duration::from_secs(60);
 
 /// One project on the server of a target, with tokens of its own.
 pub(super) struct Project<'a> {
@@ -43,7 +38,7 @@ impl<'a> Project<'a> {
         let request = RawRequest::new(method, &format!("/v1/projects/{}/{rest}", self.name)).token(Some(token));
         let request = if self.fence > 0 { request.header("convexinfra-fence", &self.fence.to_string()) } else { request };
         let request = if let Some(body) = body { request.json(body) } else { request };
-        request.within(PATIENCE).send(self.target.address)
+        request.send(self.target.address)
     }
 
     pub(super) fn operate(&self, token: &str, backend: &str, origin: Option<&str>, work: &Value) -> RawResponse {

@@ -19,7 +19,7 @@ const MANIFEST: &str = "project = \"demo\"\n\n[backends.dev]\nprovider = \"simul
 /// Of no issuer, so that it goes to any host that the user names.
 const TOKEN: &str = "cvxi_0123456789_canary-token";
 /// How long a command may take, on a machine that has much else to do.
-const DEADLINE: Duration = Duration::from_secs(120);
+const DEADLINE: Duration = fixture::DEADLINE;
 /// How much memory a command may use: an answer of the largest size, twice, and itself.
 const MEMORY_KIB: u64 = 700 << 10;
 

@@ -80,7 +80,7 @@ fn waiting_is_never_longer_than_was_said() {
     assert_eq!(run.errors(), ["wait.timed_out"]);
     assert_eq!(run.events()[0]["state"], "not applied yet");
     assert_eq!(world.run_expecting(1, &["wait", "nobody", "--json"]).errors(), ["control.no_such_backend"]);
-    let waiting = world.spawn(&["wait", "--timeout", "60s", "--json"]);
+    let waiting = world.spawn(&["wait", "--timeout", "5m", "--json"]);
     world.apply();
     let run = waiting.end();
     assert_eq!(run.code(), 0, "{run}");
@@ -90,9 +90,9 @@ fn waiting_is_never_longer_than_was_said() {
     rustix::process::kill_process(pid, rustix::process::Signal::STOP).unwrap();
     let took = || world.run_expecting(124, &["wait", "--timeout", "1s", "--json"]).took;
     // A look at it takes three seconds. A busy machine may take as long to start the command, but not every time.
-    let shortest = (0..3).map(|_| took()).min().unwrap();
+    let is_bounded = (0..20).any(|_| took().as_millis() < 2500);
     rustix::process::kill_process(pid, rustix::process::Signal::CONT).unwrap();
-    assert!(shortest.as_millis() < 2500, "{shortest:?}");
+    assert!(is_bounded, "it waits for as long as a look takes");
 }
 
 #[test]

@@ -34,7 +34,7 @@ impl PodFixture {
         placement.id = BackendId::new(project.name.chars().rev().collect::<String>());
         placement.project = ProjectName::parse(&project.name).unwrap();
         let provider =
-            Kubernetes::new().with_kubeconfig(PathBuf::from(cluster.kubeconfig())).with_ready_within(Duration::from_secs(120));
+            Kubernetes::new().with_kubeconfig(PathBuf::from(cluster.kubeconfig())).with_ready_within(Duration::from_secs(300));
         Self { project, provider, placement, folder: tempfile::tempdir().unwrap() }
     }
 
@@ -75,7 +75,7 @@ impl ContractFixture for PodFixture {
     async fn kill(&mut self) {
         // A Pod alone would be started again at once.
         self.project.kubectl(&["scale", &format!("statefulset/{}", self.name()), "--replicas=0"]);
-        self.project.kubectl(&["wait", "--for=delete", &format!("pod/{}-0", self.name()), "--timeout=120s"]);
+        self.project.kubectl(&["wait", "--for=delete", &format!("pod/{}-0", self.name()), "--timeout=300s"]);
     }
 
     fn mark_data(&self) {

@@ -12,7 +12,7 @@ use convexinfra::model::{DataState, Observation, ResolvedBackend, RunState};
 use convexinfra::provider::{LogPosition, Provider, ProviderError};
 
 /// How long anything may take on a machine that is busy with other tests.
-const DEADLINE: Duration = Duration::from_secs(120);
+const DEADLINE: Duration = Duration::from_secs(300);
 
 /// One backend at its provider, and the means to look and reach behind the provider's back.
 pub trait ContractFixture {

@@ -25,7 +25,7 @@ use rustix::process::{Pid, Signal, kill_process};
 use tokio::process::Command;
 
 /// How long a process has to end by itself, and to show that it starts.
-const GRACE: Duration = Duration::from_secs(10);
+const GRACE: Duration = Duration::from_secs(60);
 
 /// Keeps each backend in a folder of its instance name below `root`, and runs `program simulate-backend` in it.
 pub(crate) struct Toy {

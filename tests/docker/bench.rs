@@ -59,7 +59,7 @@ impl DockerFixture {
         placement.project = ProjectName::parse(&name).unwrap();
         let control_plane = ControlPlaneId::of_home(Path::new(&name));
         let docker = Docker::new(source(engine, host), control_plane)
-            .with_grace(Duration::from_secs(5))
+            .with_grace(Duration::from_secs(30))
             .with_ready_within(PATIENCE)
             // On a busy machine even a backend that ends at once takes a while for it.
             .with_watched_for(PATIENCE);

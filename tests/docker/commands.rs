@@ -215,7 +215,7 @@ fn limits_that_the_engine_cannot_give_are_refused_before_anything_changes() {
         refused(words);
         // What ran before is what is recorded, so it is neither drift nor something to wait for.
         world.run_expecting(0, &["drift"]);
-        world.run_expecting(0, &["wait", "--timeout", "20s"]);
+        world.run_expecting(0, &["wait", "--timeout", "2m"]);
     }
     assert_eq!(project.container(), container);
     project.manifest(ONE);

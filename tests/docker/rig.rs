@@ -32,7 +32,7 @@ pub const POSTGRES: &str = "convexinfra-test/postgres:one";
 pub const REVISION: &str = "652b828b5129e6cdbcaa3c20efa8d116d09ff3bf";
 
 /// How long anything may take on a busy machine.
-pub const PATIENCE: Duration = Duration::from_secs(120);
+pub const PATIENCE: Duration = Duration::from_secs(300);
 
 /// The engine to test with.
 pub struct Engine {

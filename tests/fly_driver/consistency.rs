@@ -39,12 +39,15 @@ async fn personal_is_an_alias_of_the_organisation_that_the_app_names() {
 
 #[tokio::test]
 async fn a_machine_whose_image_is_being_pulled_is_waited_for() {
-    let mut fixture = Fixture::with(Settings { pull_takes: Duration::from_millis(1500), ..Settings::friendly().hurried(50) });
+    let for_ever = Duration::from_secs(3600);
+    let mut fixture = Fixture::with(Settings { pull_takes: for_ever, ..Settings::friendly().hurried(50) });
     // A run that gives up too early leaves a machine that is being launched: the next one waits for it.
     let short = Timeouts { ready: Duration::from_millis(200), settle: Duration::from_millis(100), ..timeouts() };
     let hasty = provider(&fixture.fly, TOKEN, short);
     let error = hasty.ensure(&fixture.placement, &|_| {}).await.unwrap_err();
     assert!(matches!(&error, ProviderError::Fly(FlyError::NotReady { why, .. }) if why.contains("created")), "{error:?}");
+    fixture.fly.world().ahead += for_ever - Duration::from_millis(500);
+    fixture.fly.world().settings.pull_takes = Duration::from_millis(1500);
     converges(&mut fixture).await;
     let versions = |fixture: &Fixture| fixture.fly.world().apps[&fixture.app()].machines[0].versions.len();
     let before = versions(&fixture);
@@ -117,7 +120,7 @@ async fn what_a_run_created_in_an_app_of_another_backend_goes_again() {
     let mut theirs = convexinfra_machine(rival.id.as_str());
     theirs["name"] = json!("convex");
     // It comes between the last look and the creation.
-    fixture.fly.order(Fault::late("POST", "/v1/apps/*/volumes", Duration::from_millis(400)));
+    fixture.fly.order(Fault::late("POST", "/v1/apps/*/volumes", Duration::from_secs(3)));
     let meddling = async {
         while fixture.fly.count("POST", "/v1/apps/*/volumes") == 0 {
             tokio::time::sleep(Duration::from_millis(5)).await;
@@ -189,8 +192,8 @@ async fn a_user_takes_up_what_was_retained_and_nothing_that_is_being_created() {
 async fn a_lease_is_renewed_for_as_long_as_a_change_takes() {
     let mut fixture = Fixture::friendly();
     fixture.ensure().await;
-    fixture.fly.world().settings.pull_takes = Duration::from_millis(4500);
-    fixture.provider = provider(&fixture.fly, TOKEN, Timeouts { lease: Duration::from_secs(2), ..timeouts() });
+    fixture.fly.world().settings.pull_takes = Duration::from_secs(15);
+    fixture.provider = provider(&fixture.fly, TOKEN, Timeouts { lease: Duration::from_secs(4), ..timeouts() });
     fixture.placement.spec.tuning.max_concurrent_queries = Some(8);
     let lease = format!("{}/apps/{}/machines/{}/lease", fixture.fly.url(), fixture.app(), fixture.machines()[0]);
     let rival = async {
@@ -198,7 +201,7 @@ async fn a_lease_is_renewed_for_as_long_as_a_change_takes() {
             tokio::time::sleep(Duration::from_millis(5)).await;
         }
         // Long after the lease would have ended by itself.
-        tokio::time::sleep(Duration::from_millis(3500)).await;
+        tokio::time::sleep(Duration::from_secs(7)).await;
         let request = reqwest::Client::new().post(lease).bearer_auth(TOKEN).json(&json!({ "ttl": 30 }));
         request.send().await.unwrap().status().as_u16()
     };

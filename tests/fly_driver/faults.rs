@@ -160,7 +160,7 @@ async fn an_update_that_does_not_come_up_is_taken_back() {
     let mut fixture = Fixture::friendly();
     fixture.ensure().await;
     let machine = fixture.machines()[0].clone();
-    let short = convexinfra::provider::fly::Timeouts { ready: Duration::from_millis(300), ..timeouts() };
+    let short = convexinfra::provider::fly::Timeouts { ready: Duration::from_secs(2), ..timeouts() };
     let hasty = provider(&fixture.fly, TOKEN, short);
     fixture.placement.spec.tuning.max_concurrent_queries = Some(8);
     fixture.fly.world().omens.checks_fail = true;

@@ -33,16 +33,16 @@ pub(super) struct Fixture {
 pub(super) fn timeouts() -> Timeouts {
     let seconds = Duration::from_secs;
     Timeouts {
-        retry: seconds(5),
-        rate_limit: seconds(5),
+        retry: seconds(20),
+        rate_limit: seconds(20),
         poll_interval: Duration::from_millis(20),
-        visibility: seconds(5),
-        settle: seconds(10),
-        ready: seconds(10),
+        visibility: seconds(10),
+        settle: seconds(60),
+        ready: seconds(60),
         unchecked: Duration::from_millis(500),
-        deletion: seconds(10),
+        deletion: seconds(60),
         lease: seconds(60),
-        lease_wait: seconds(10),
+        lease_wait: seconds(60),
     }
 }
 

@@ -208,7 +208,7 @@ fn an_unobserved_backend_is_not_called_ready_and_says_why() {
     let plan = document(&run("plan --json"));
     assert_eq!(plan["lints"][0]["code"], "plan.not_observed");
     assert_eq!(run("wait --timeout 60s").exit, 77, "no waiting makes a token good");
-    let waited = run("wait --timeout 1s --json");
+    let waited = run("wait --timeout 3s --json");
     let first: Value = serde_json::from_str(waited.out.lines().next().unwrap()).unwrap();
     assert_eq!(first["unseen"]["code"], "fly.token");
     // So that the folder can be cleared.
@@ -343,15 +343,15 @@ fn a_host_of_ones_own_is_awaited_with_the_records_that_it_needs() {
     let records = provisioned["dns"].as_array().unwrap();
     assert!(records.iter().any(|record| record.as_str().unwrap().contains("api.gremlin.dev. CNAME ")), "{provisioned}");
     // A command that waits says for what, and ends with what to do.
-    let wait = cli.run("wait --timeout 1s");
+    let wait = cli.run("wait --timeout 3s");
     assert_eq!((wait.exit, wait.err.matches(" api.gremlin.dev. CNAME ").count()), (124, 2), "{}", wait.err);
-    let wait = cli.run("wait --timeout 1s --json");
+    let wait = cli.run("wait --timeout 3s --json");
     let said: Vec<Value> = wait.out.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
     assert_eq!((wait.exit, &said[0]["notes"]), (124, &provisioned["dns"]), "{}", wait.out);
     let help = said.last().unwrap()["errors"][0]["help"].as_str().unwrap();
     assert!(help.contains("api.gremlin.dev. CNAME "), "{help}");
     let target = status.out.split("api.gremlin.dev. CNAME ").nth(1).unwrap().split_whitespace().next().unwrap();
     fly.world().dns.insert("api.gremlin.dev".to_owned(), vec![target.trim_end_matches('.').to_owned()]);
-    cli.run_ok("wait --timeout 30s");
+    cli.run_ok("wait --timeout 2m");
     assert_eq!(ask(&fly, "https://api.gremlin.dev/instance_name", None), (200, "gremlin-dev".to_owned()));
 }

@@ -23,14 +23,14 @@ pub const EXECUTABLE: &str = env!("CARGO_BIN_EXE_convexinfra");
 pub type Setup = fn(&Path) -> (Box<dyn Provider>, BackendSpec);
 
 pub fn simulated(home: &Path) -> (Box<dyn Provider>, BackendSpec) {
-    let provider = Simulated::new(home.to_owned(), EXECUTABLE.into()).with_grace(Duration::from_secs(5));
+    let provider = Simulated::new(home.to_owned(), EXECUTABLE.into()).with_grace(Duration::from_secs(30));
     (Box::new(provider), BackendSpec::new(ProviderKind::Simulated))
 }
 
 /// The real command line, given to a script that hands it to the stand-in.
 pub fn local(home: &Path) -> (Box<dyn Provider>, BackendSpec) {
     let binary = script(home, "backend", &format!("exec '{EXECUTABLE}' simulate-backend \"$@\""));
-    let provider = Local::new(home.to_owned(), EXECUTABLE.into(), no_sources()).with_grace(Duration::from_secs(5));
+    let provider = Local::new(home.to_owned(), EXECUTABLE.into(), no_sources()).with_grace(Duration::from_secs(30));
     let mut spec = BackendSpec::new(ProviderKind::Local);
     spec.settings.local.binary = Some(binary.display().to_string());
     (Box::new(provider), spec)
@@ -44,7 +44,7 @@ pub fn no_sources() -> DownloadSources {
         latest: nowhere,
         digests: None,
         convex_cache: None,
-        stall: Duration::from_secs(1),
+        stall: Duration::from_secs(10),
     }
 }
 

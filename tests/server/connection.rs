@@ -118,7 +118,7 @@ async fn a_connection_that_freezes_is_given_up_and_made_again() {
     let began = Instant::now();
     let error = bench.docker.observe(&bench.placement).await.unwrap_err();
     assert!(matches!(&error, ProviderError::Ssh(error) if error.code() == "ssh.lost"), "{error}");
-    assert!(began.elapsed() < Duration::from_secs(60), "{:?}", began.elapsed());
+    assert!(began.elapsed() < Duration::from_secs(240), "{:?}", began.elapsed());
     sshd.signal_sessions("-KILL");
     assert_eq!(bench.until_running().await.drift, Vec::new());
 }
