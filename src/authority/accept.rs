@@ -117,6 +117,7 @@ impl<S: Store> Authority<S> {
         self.seal_secrets(row, &put, now)?;
         row.managed_env.extend(put.spec.env.keys().cloned());
         row.spec = put.spec;
+        row.spec.storage.take_certificates();
         row.newest_release = Release::newest(row.newest_release.take(), row.spec.release.as_ref());
         Ok(())
     }

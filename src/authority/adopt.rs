@@ -110,6 +110,7 @@ impl<S: Store> Authority<S> {
             }
             let put = PutRequest { spec: adoption.spec, secrets: adoption.secrets, may_adopt: false, role_password: None };
             self.seal_secrets(&mut row, &put, now)?;
+            row.spec.storage.take_certificates();
             self.allocate(rows, &mut row, &AllocationConflicts::default())?;
             row.references = note(&self.resolve(&row)?);
             rows.put_backend(&row)?;

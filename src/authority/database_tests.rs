@@ -4,11 +4,12 @@ use std::collections::BTreeMap;
 
 use super::tests::{NOW, name, project, simulated, world};
 use super::*;
-use crate::api::{OperationOutcome, Work};
+use crate::api::{ControlError, OperationOutcome, Work};
 use crate::model::{
-    DatabaseReclaim, DatabaseRole, DowngradeConsent, FieldPath, MoveConsent, Secret, SecretRef, ServerStorage, Storage,
-    VolumeReclaim,
+    BackendSpec, Certificates, DatabaseReclaim, DatabaseRole, DowngradeConsent, FieldPath, MoveConsent, Secret, SecretRef,
+    ServerStorage, Storage, Tls, VolumeReclaim,
 };
+use crate::store::Durability;
 
 /// A backend on a server, with the URL's value.
 fn on_server(url: &str, role: DatabaseRole) -> Work {
@@ -23,6 +24,52 @@ fn on_server(url: &str, role: DatabaseRole) -> Work {
         downgrade: DowngradeConsent::Missing,
         moves: MoveConsent::Missing,
     }
+}
+
+#[test]
+fn only_what_talks_to_a_server_carries_its_certificates() {
+    let body = "A".repeat(64 << 10);
+    let text = format!("-----BEGIN CERTIFICATE-----\n{body}\n-----END CERTIFICATE-----\n");
+    let pem = Tls::Pem(Certificates::parse(&text).unwrap());
+    let with = |tls: Tls| {
+        let mut work = on_server("postgres://me@db", DatabaseRole::Url);
+        if let Work::Put { spec, .. } = &mut work
+            && let Storage::Postgres(server) = &mut spec.storage
+        {
+            server.tls = tls;
+        }
+        work
+    };
+    let world = world();
+    let lease = world.lease();
+    world.bring_up(&lease, "dev", with(pem.clone()));
+    let tls = |spec: &BackendSpec| spec.storage.server().unwrap().tls.clone();
+    let shown = || world.authority.view(&project()).unwrap().backends.swap_remove(0).recorded;
+    let recorded = shown();
+    assert!(serde_json::to_string(&recorded).unwrap().len() < 2000, "{recorded:?}");
+    assert!(matches!(tls(&recorded), Tls::Sealed(_)), "{recorded:?}");
+    let resolved = || world.authority.resolve_backend(&project(), &name("dev")).unwrap();
+    assert_eq!(tls(&resolved().spec), pem);
+    // What came from outside is the text, never the digest.
+    match world.accept(&lease, "digest", "dev", with(tls(&recorded))) {
+        Err(AuthorityError::Control(ControlError::Refused(finding))) => assert_eq!(finding.code, "control.certificate_path"),
+        other => panic!("{:?}", other.map(drop)),
+    }
+    // A row from before has the text itself: it is used as it is, shown as a digest, and sealed with the next change.
+    let row = || world.authority.store.read(|rows| rows.backend(&project(), &name("dev"))).unwrap().unwrap();
+    let mut older = row();
+    let mut secrets = world.authority.open_secrets(&older).unwrap();
+    assert_eq!(secrets.remove("certificates").map(|text| text.expose().to_owned()), Some(text.clone()));
+    older.sealed = world.authority.seal_for(&older, &secrets).unwrap();
+    older.spec.storage.put_certificates(Certificates::parse(&text).unwrap());
+    world.authority.store.write(Durability::NoFsync, |rows| rows.put_backend(&older)).unwrap();
+    assert_eq!(tls(&row().spec), pem);
+    assert_eq!((tls(&shown()), tls(&resolved().spec)), (tls(&recorded), pem.clone()));
+    world.bring_up(&lease, "dev", with(pem.clone()));
+    assert_eq!((tls(&row().spec), tls(&resolved().spec)), (tls(&recorded), pem));
+    world.bring_up(&lease, "dev", with(Tls::Verify));
+    assert_eq!(tls(&resolved().spec), Tls::Verify);
+    assert!(!world.authority.open_secrets(&row()).unwrap().contains_key("certificates"));
 }
 
 #[test]

@@ -6,18 +6,20 @@ use std::sync::atomic::Ordering;
 
 use super::operation::AllocationConflicts;
 use super::put_request::PutRequest;
-use super::vault::SecretSlots;
+use super::vault::{SecretSlots, VaultError};
 use super::{Authority, AuthorityError, allocation, database};
 use crate::api::ControlError;
 use crate::convex::admin_key::{self, InstanceSecret, KeyKind};
 use crate::convex::database_url;
 use crate::model::{
-    Addressing, Diagnostic, FieldPath, PortPair, ResolvedBackend, STORAGE_URL, Secret, Timestamp, secret_slots,
+    Addressing, Certificates, Diagnostic, FieldPath, PortPair, ResolvedBackend, STORAGE_URL, Secret, Timestamp, Tls,
+    secret_slots,
 };
 use crate::store::{BackendRow, Rows, Store};
 
 const INSTANCE_SECRET: &str = "instance_secret";
 const ADMIN_KEY: &str = "admin_key";
+const CERTIFICATES: &str = "certificates";
 const FIELD: &str = "field:";
 
 impl<S: Store> Authority<S> {
@@ -75,6 +77,10 @@ impl<S: Store> Authority<S> {
             }
             row.fingerprints.insert(path, fingerprints.fingerprint(value.expose()));
             secrets.insert(slot, value);
+        }
+        // The row says which they are: what only looks at backends carries no text of theirs.
+        if let Some(Tls::Pem(certificates)) = put.spec.storage.server().map(|server| &server.tls) {
+            secrets.insert(CERTIFICATES.to_owned(), Secret::new(certificates.as_str()));
         }
         if let Some(password) =
             put.role_password.clone().map_or_else(|| self.role_password(&put.spec.storage, &before), |known| Ok(Some(known)))?
@@ -159,13 +165,18 @@ impl<S: Store> Authority<S> {
         let ports = row.ports.unwrap_or(PortPair { api: 0, site: 0 });
         let role_password = secrets.remove(database::ROLE_PASSWORD);
         let role_password = role_password.map(|password| (FieldPath::new(database_url::ROLE_PASSWORD), password));
+        let mut spec = row.spec.clone();
+        if let Some(text) = secrets.remove(CERTIFICATES) {
+            let certificates = Certificates::parse(text.expose());
+            spec.storage.put_certificates(certificates.map_err(|_| VaultError::Content(row.id.to_string()))?);
+        }
         let mut take = |name: &str| secrets.remove(name).unwrap_or_else(|| Secret::new(""));
         Ok(ResolvedBackend {
             id: row.id.clone(),
             project: row.project.clone(),
             name: row.name.clone(),
             instance_name: row.instance_name.clone(),
-            spec: row.spec.clone(),
+            spec,
             generation: row.generation,
             instance_secret: take(INSTANCE_SECRET),
             admin_key: take(ADMIN_KEY),

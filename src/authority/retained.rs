@@ -155,12 +155,14 @@ pub(super) fn retain(rows: &dyn Rows, row: &BackendRow, place: Option<String>, n
     }
     let mut provider_state = row.references.clone();
     removal::forget(&mut provider_state);
+    let mut spec = row.spec.clone();
+    spec.storage.take_certificates();
     Ok(rows.put_retained(&RetainedRow {
         id: row.id.clone(),
         project: row.project.clone(),
         name: row.name.clone(),
         instance_name: row.instance_name.clone(),
-        spec: row.spec.clone(),
+        spec,
         fingerprints: row.fingerprints.clone(),
         provider_state,
         newest_release: row.newest_release.clone(),

@@ -180,7 +180,9 @@ fn to_retained(row: RetainedRow) -> RetainedData {
     }
 }
 
-pub(super) fn to_actual(row: BackendRow) -> ActualBackend {
+pub(super) fn to_actual(mut row: BackendRow) -> ActualBackend {
+    // A row from before they were sealed has their text.
+    row.spec.storage.take_certificates();
     let record_only = row.spec.is_record_only();
     let removal = removal::requested(&row);
     ActualBackend {

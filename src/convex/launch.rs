@@ -247,7 +247,7 @@ fn database(launch: &mut Launch, placement: &ResolvedBackend, target: &LaunchTar
     let url = database_url(placement)?;
     match placement.spec.storage.server().map(|server| &server.tls) {
         Some(Tls::Disable) => launch.push_argument("--do-not-require-ssl"),
-        Some(tls @ (Tls::Ca(_) | Tls::Pem(_))) => match (&target.certificate_file, tls) {
+        Some(tls @ (Tls::Ca(_) | Tls::Pem(_) | Tls::Sealed(_))) => match (&target.certificate_file, tls) {
             (Some(file), _) => launch.set_variable(ca_variable, file),
             (None, Tls::Ca(file)) => launch.set_variable(ca_variable, file),
             (None, _) => return Err(LaunchError::MissingSecret { field: FieldPath::new(STORAGE_TLS) }),

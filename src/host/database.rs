@@ -207,7 +207,7 @@ async fn authorities(host: &Host, placement: &ResolvedBackend) -> Result<Option<
     let path = match placement.spec.storage.server().map(|server| &server.tls) {
         Some(Tls::Pem(certificates)) => return Ok(Some(certificates.as_str().to_owned())),
         Some(Tls::Ca(path)) => path,
-        Some(Tls::Verify | Tls::Disable) | None => return Ok(None),
+        Some(Tls::Verify | Tls::Disable | Tls::Sealed(_)) | None => return Ok(None),
     };
     let is_opaque = host.database_hosts != HostPolicy::Any;
     let failed = |reason: String| {

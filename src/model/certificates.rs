@@ -79,9 +79,19 @@ impl Certificates {
         &self.0
     }
 
+    /// Returns their digest.
+    pub fn digest(&self) -> Digest {
+        Digest::of(self.0.as_bytes())
+    }
+
     /// Returns a part of their digest that tells them from others.
     pub fn short_digest(&self) -> String {
-        Digest::of(self.0.as_bytes()).as_str().chars().skip("sha256:".len()).take(SHOWN_DIGITS).collect()
+        Self::shortened(&self.digest())
+    }
+
+    /// Returns the part of a digest that is shown.
+    pub fn shortened(digest: &Digest) -> String {
+        digest.as_str().chars().skip("sha256:".len()).take(SHOWN_DIGITS).collect()
     }
 }
 

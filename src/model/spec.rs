@@ -6,6 +6,7 @@ use serde::{Deserialize, Serialize};
 
 use super::certificates::Certificates;
 use super::database::DatabaseRole;
+use super::fingerprint::Digest;
 use super::name::BackendName;
 use super::provider::ProviderKind;
 use super::provider_settings::ProviderSettings;
@@ -123,6 +124,26 @@ impl Storage {
             Self::Postgres(server) | Self::Mysql(server) => Some(server),
         }
     }
+
+    /// Takes the text of the certificates out and leaves its digest.
+    pub fn take_certificates(&mut self) -> Option<Certificates> {
+        let (Self::Postgres(server) | Self::Mysql(server)) = self else { return None };
+        let Tls::Pem(certificates) = &server.tls else { return None };
+        let sealed = Tls::Sealed(certificates.digest());
+        match std::mem::replace(&mut server.tls, sealed) {
+            Tls::Pem(certificates) => Some(certificates),
+            _ => None,
+        }
+    }
+
+    /// Puts the certificates in the place of their digest.
+    pub fn put_certificates(&mut self, certificates: Certificates) {
+        if let Self::Postgres(server) | Self::Mysql(server) = self
+            && server.tls == Tls::Sealed(certificates.digest())
+        {
+            server.tls = Tls::Pem(certificates);
+        }
+    }
 }
 
 /// A database server.
@@ -159,12 +180,15 @@ pub enum Tls {
     Ca(String),
     /// Required, with the certificate checked against these roots as well.
     Pem(Certificates),
+    /// Required, with the certificate checked against the roots of this digest as well: a control plane records it so, and seals
+    /// their text with the backend's secrets. No request may have it.
+    Sealed(Digest),
 }
 
 impl Tls {
     /// Whether there are authorities beside the system's.
     pub fn has_own_authorities(&self) -> bool {
-        matches!(self, Self::Ca(_) | Self::Pem(_))
+        matches!(self, Self::Ca(_) | Self::Pem(_) | Self::Sealed(_))
     }
 }
 

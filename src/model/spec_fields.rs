@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 
+use super::certificates::Certificates;
 use super::database::DatabaseRole;
 use super::field::{FieldPath, FieldSet, FieldValue, STORAGE_SERVER, STORAGE_TLS, STORAGE_URL};
 use super::secret::SecretSource;
@@ -67,6 +68,7 @@ fn storage_fields(fields: &mut FieldSet, storage: &Storage) {
         Tls::Disable => fields.text(STORAGE_TLS, Some("disable")),
         Tls::Ca(path) => fields.text(STORAGE_TLS, Some(format!("ca {path}"))),
         Tls::Pem(certificates) => fields.text(STORAGE_TLS, Some(format!("ca {certificates}"))),
+        Tls::Sealed(digest) => fields.text(STORAGE_TLS, Some(format!("ca sha256:{}", Certificates::shortened(digest)))),
     }
     fields.text("storage.role", (server.role == DatabaseRole::LeastPrivilege).then_some("least_privilege"));
 }

@@ -128,6 +128,13 @@ fn certificates_are_compared_by_content_and_an_old_row_by_the_file_that_it_names
     let shown = |tls: &Tls| if let Tls::Pem(found) = tls { format!("ca {found}") } else { String::new() };
     let (one, two) = (pem("AAAA"), pem("BBBB"));
     assert_eq!(changed(one.clone(), "/here/ca.pem", one.clone()), []);
+    let sealed = |tls: &Tls| {
+        let mut recorded = on_server(tls.clone());
+        assert!(recorded.storage.take_certificates().is_some());
+        recorded.storage.server().unwrap().tls.clone()
+    };
+    assert_eq!(changed(one.clone(), "/here/ca.pem", sealed(&one)), []);
+    assert_eq!(changed(two.clone(), "/here/ca.pem", sealed(&one)), [(shown(&one), shown(&two))]);
     assert_eq!(changed(two.clone(), "/here/ca.pem", one.clone()), [(shown(&one), shown(&two))]);
     // A row of a control plane up to 0.1 is no reason to touch anything, and is written anew with the next change.
     assert_eq!(changed(one.clone(), "/here/ca.pem", Tls::Ca("/here/ca.pem".into())), []);

@@ -94,15 +94,19 @@ fn format_of(shape: TextShape) -> &'static TextFormat {
     }
 }
 
-/// A manifest names a file; a request has its content. A path would be one of the control plane's own disk.
+/// A manifest names a file; a request has its content. A path would be one of the control plane's own disk, and a digest is what
+/// it records itself.
 fn check_certificates(spec: &BackendSpec, found: &mut Vec<Violation>) {
-    if let Some(Tls::Ca(path)) = spec.storage.server().map(|server| &server.tls) {
-        found.push(Violation::new(
-            "control.certificate_path",
-            format!("`storage.tls` names the file {}, and a control plane takes certificates as their text", quoted(path)),
-            "send `tls = { \"pem\": … }`; the command of this release does, so upgrade an older one",
-        ));
-    }
+    let named = match spec.storage.server().map(|server| &server.tls) {
+        Some(Tls::Ca(path)) => format!("the file {}", quoted(path)),
+        Some(Tls::Sealed(digest)) => format!("the digest {}", quoted(digest.as_str())),
+        Some(Tls::Verify | Tls::Disable | Tls::Pem(_)) | None => return,
+    };
+    found.push(Violation::new(
+        "control.certificate_path",
+        format!("`storage.tls` names {named}, and a control plane takes certificates as their text"),
+        "send `tls = { \"pem\": … }`; the command of this release does, so upgrade an older one",
+    ));
 }
 
 fn check_settings(name: &BackendName, spec: &BackendSpec, found: &mut Vec<Violation>) {

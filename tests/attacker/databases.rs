@@ -1,7 +1,6 @@
 //! Hostile database servers and S3 services for the control plane: each stalls, floods or announces too much, and neither the
 //! server's time nor its memory goes with it.
 
-use std::fs;
 use std::io::{Read, Write};
 use std::net::{TcpListener, TcpStream};
 use std::time::Duration;

@@ -158,7 +158,7 @@ fn certificates(tls: Option<&Tls>) -> Result<Option<Certificates>, ProviderError
     let path = match tls {
         Some(Tls::Pem(certificates)) => return Ok(Some(certificates.clone())),
         Some(Tls::Ca(path)) => path,
-        Some(Tls::Verify | Tls::Disable) | None => return Ok(None),
+        Some(Tls::Verify | Tls::Disable | Tls::Sealed(_)) | None => return Ok(None),
     };
     let failed = |source| ProviderError::File { path: path.clone(), verb: "read", source };
     let text = crate::system::read_regular_text(std::path::Path::new(path), Certificates::MAX_BYTES as u64)

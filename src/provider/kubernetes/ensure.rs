@@ -303,7 +303,7 @@ pub(super) fn database_ca(resolved: &ResolvedBackend) -> Result<Option<Vec<u8>>,
     let path = match resolved.spec.storage.server().map(|server| &server.tls) {
         Some(Tls::Pem(certificates)) => return Ok(Some(certificates.as_str().as_bytes().to_vec())),
         Some(Tls::Ca(path)) => path,
-        Some(Tls::Verify | Tls::Disable) | None => return Ok(None),
+        Some(Tls::Verify | Tls::Disable | Tls::Sealed(_)) | None => return Ok(None),
     };
     crate::system::read_regular(std::path::Path::new(path.as_str()), CERTIFICATES_MAX)
         .map(Some)
