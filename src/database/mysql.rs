@@ -87,8 +87,17 @@ impl Admin for MysqlSession {
         let sql =
             format!("SELECT count(*) FROM information_schema.collations WHERE collation_name = {}", quote_literal(COLLATION));
         if self.query_number("say which collations it has", &sql).await? == 0 {
-            let reason = "it has no collation `utf8mb4_0900_bin`";
-            return Err(DatabaseError::Unsupported { found: version.to_string(), reason });
+            let reason = "it has no collation `utf8mb4_0900_bin`, as MariaDB has none, and Convex's first table has it";
+            return Err(unsupported(version, reason));
+        }
+        // What a server calls itself says little: a proxy, or a setting, gives it another name.
+        match self.connection.query_drop("SELECT 1 FOR SHARE").await {
+            Ok(()) => {}
+            Err(error) if code(&error) == Some(error_code::SYNTAX) => {
+                let reason = "it takes `SELECT … FOR SHARE` for an error, as MariaDB does, and each commit of Convex has it";
+                return Err(unsupported(version, reason));
+            }
+            Err(error) => return Err(self.query_error("share a lock", None, error)),
         }
         if self.query_number("say whether it takes writes", "SELECT @@global.read_only").await? > 0 {
             return Err(DatabaseError::ReadOnly { server: self.server.name.clone() });
@@ -356,6 +365,11 @@ impl MysqlSession {
             other => DatabaseError::Server { server, what, source: other.to_string().into() },
         }
     }
+}
+
+/// Returns the refusal of a server that lacks what it should have by its version.
+fn unsupported(version: ServerVersion, reason: &'static str) -> DatabaseError {
+    DatabaseError::Unsupported { found: format!("{version} by its own word"), reason }
 }
 
 fn parse_version(text: &str) -> ServerVersion {

@@ -10,6 +10,7 @@ pub(super) mod error_code {
     pub(in crate::database) const ACCESS_DENIED_TO_DATABASE: u16 = 1044;
     pub(in crate::database) const ACCESS_DENIED: u16 = 1045;
     pub(in crate::database) const DATABASE_EXISTS: u16 = 1007;
+    pub(in crate::database) const SYNTAX: u16 = 1064;
     pub(in crate::database) const UNKNOWN: u16 = 1105;
     pub(in crate::database) const HOST_NOT_ALLOWED: u16 = 1130;
     pub(in crate::database) const TABLE_ACCESS_DENIED: u16 = 1142;

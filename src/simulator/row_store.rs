@@ -115,13 +115,13 @@ impl ServerTarget {
     }
 }
 
-/// Ends as the real backend does, whose first table has a collation that MariaDB does not know.
+/// Ends as the real backend does, whose first table has a collation that MariaDB does not know, and whose commits share locks.
 async fn refuse_mariadb(connection: &mut Conn) -> Result<(), RowStoreError> {
-    let version: Option<String> = connection.query_first("SELECT VERSION()").await?;
-    match version.is_some_and(|version| version.contains("MariaDB")) {
-        true => Err(RowStoreError::Server("Unknown collation: 'utf8mb4_0900_bin'".to_owned())),
-        false => Ok(()),
+    let sql = "SELECT 1 FROM information_schema.collations WHERE collation_name = 'utf8mb4_0900_bin'";
+    if connection.query_first::<u8, _>(sql).await?.is_none() {
+        return Err(RowStoreError::Server("Unknown collation: 'utf8mb4_0900_bin'".to_owned()));
     }
+    Ok(connection.query_drop("SELECT 1 FOR SHARE").await?)
 }
 
 impl<E: std::error::Error + Into<RowStoreError> + 'static> From<ConnectError<E>> for RowStoreError {

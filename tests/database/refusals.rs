@@ -88,7 +88,7 @@ fn tls_is_never_weaker_than_the_manifest_says() {
 
         let demanding = format!("{project}_tls");
         match server.kind {
-            Kind::Mysql | Kind::MariaDb => {
+            Kind::Mysql | Kind::MariaDb | Kind::HiddenMariaDb => {
                 server.user(&demanding, "secret-pw", "ALL PRIVILEGES");
                 server.sql("", &format!("ALTER USER '{demanding}'@'%' REQUIRE SSL"));
                 // The server does not tell this from a wrong password.
@@ -209,25 +209,27 @@ fn a_url_that_convex_does_not_take_is_refused_while_planning() {
 
 #[test]
 fn mariadb_is_refused_before_anything_is_made() {
-    let Some(server) = server(Kind::MariaDb) else { return };
-    let project = Server::project();
-    let mut world = ProjectFixture::new(&server.manifest(&project, NO_TLS));
-    world.set("DATABASE", &server.root());
-    let before = world.file_names();
-    let planned = world.run_expecting(4, &["plan"]);
-    assert!(planned.out.contains("MariaDB") && planned.out.contains("name a server of MySQL 8.0"), "{planned}");
-    assert_eq!(world.file_names(), before, "planning made something");
-    let (code, message, help) = refused(server, &project, NO_TLS, &server.root());
-    assert_eq!(code, "database.unsupported", "{message}");
-    assert!(
-        message.contains("MariaDB") && message.contains("utf8mb4_0900_bin") && help.contains("MySQL 8.0"),
-        "{message} {help}"
-    );
-    assert!(!server.has(&format!("{project}_dev")));
-    server.sql("", &format!("CREATE DATABASE {project}_dev"));
-    assert_eq!(refused(server, &project, NO_TLS, &server.root()).0, "database.unsupported");
-    assert_eq!(server.sql(&format!("{project}_dev"), "SHOW TABLES"), Vec::<String>::new());
-    server.sql("", &format!("DROP DATABASE {project}_dev"));
+    for kind in [Kind::MariaDb, Kind::HiddenMariaDb] {
+        let Some(server) = server(kind) else { return };
+        let project = Server::project();
+        let mut world = ProjectFixture::new(&server.manifest(&project, NO_TLS));
+        world.set("DATABASE", &server.root());
+        let before = world.file_names();
+        let planned = world.run_expecting(4, &["plan"]);
+        assert!(planned.out.contains("MariaDB") && planned.out.contains("name a server of MySQL 8.0"), "{planned}");
+        assert_eq!(world.file_names(), before, "planning made something");
+        let (code, message, help) = refused(server, &project, NO_TLS, &server.root());
+        assert_eq!(code, "database.unsupported", "{message}");
+        assert!(
+            message.contains("MariaDB") && message.contains("utf8mb4_0900_bin") && help.contains("MySQL 8.0"),
+            "{message} {help}"
+        );
+        assert!(!server.has(&format!("{project}_dev")));
+        server.sql("", &format!("CREATE DATABASE {project}_dev"));
+        assert_eq!(refused(server, &project, NO_TLS, &server.root()).0, "database.unsupported");
+        assert_eq!(server.sql(&format!("{project}_dev"), "SHOW TABLES"), Vec::<String>::new());
+        server.sql("", &format!("DROP DATABASE {project}_dev"));
+    }
 }
 
 /// Announces a message of two gigabytes once the login is done.

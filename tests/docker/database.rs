@@ -56,3 +56,22 @@ fn a_container_reaches_the_mysql_of_its_machine() {
     // Its administrator may come from one address only.
     lives_on(engine, server, "127.0.0.1");
 }
+
+#[test]
+fn mariadb_is_refused_before_a_container_is_made() {
+    let engine = engine_or_skip!();
+    let Some(server) = server(Kind::HiddenMariaDb) else { return };
+    let mut project = Project::new(
+        engine,
+        "[backends.dev]\nprovider = \"docker\"\nstorage = { engine = \"mysql\", url = { env = \"DATABASE\" }, tls = \"disable\" }\n\
+         [backends.dev.docker]\nIMAGE\n",
+    );
+    project.world.set("DATABASE", &server.url_of("127.0.0.1", "root", ROOT_PASSWORD));
+    let world = &project.world;
+    for words in [&["plan", "--json"][..], &["apply", "--yes", "--json"]] {
+        let run = world.run_expecting(4, words);
+        assert!(run.out.contains("database.unsupported") && run.out.contains("utf8mb4_0900_bin"), "{run}");
+    }
+    assert_eq!(project.everything(), Vec::<String>::new());
+    assert!(!server.has(&format!("{}_dev", project.name.replace('-', "_"))));
+}
