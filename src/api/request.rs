@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize};
 use super::secret_text::{SecretText, downgrade_consent, move_consent, secret_values};
 use crate::model::{
     Actor, BackendName, BackendSpec, DatabaseReclaim, Diagnostic, DowngradeConsent, FieldPath, MoveConsent, OperationId,
-    OperationKind, ProjectName, Release, Revision, Secret, SnapshotId, StepKey, Timestamp, VolumeReclaim,
+    OperationKind, ProjectName, Release, ReleaseOrder, Revision, Secret, SnapshotId, StepKey, Timestamp, VolumeReclaim,
 };
 
 /// How long the name of an account or a machine may be, in bytes.
@@ -240,6 +240,9 @@ pub struct Preflight {
     pub refusals: Vec<Diagnostic>,
     /// What is worth a look.
     pub notes: Vec<Diagnostic>,
+    /// The order of the release that is asked for and the one that last ran on the data, where the builds themselves say it.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub release_order: Option<ReleaseOrder>,
 }
 
 /// Says how an operation ended.

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use super::{AppError, discovery};
-use crate::model::{CertificateFile, Certificates, Desired, Diagnostic, Exit, ProjectName, Storage, Tls};
+use crate::model::{CertificateFile, Certificates, Desired, Diagnostic, Exit, ProjectName, Storage, Tls, shell_word};
 use crate::system::{FileReadError, read_regular, read_regular_text_within};
 
 /// How large a manifest may be in bytes.
@@ -109,7 +109,7 @@ pub(super) fn read_text(path: &Path) -> Result<String, AppError> {
     let bytes = read_regular(path, MAX_MANIFEST_BYTES).map_err(|error| match error {
         FileReadError::NotFound => {
             let diagnostic = Diagnostic::new("manifest.not_found", format!("there is no manifest `{shown}`"));
-            let help = format!("write one with\n    convexinfra init --manifest {shown}");
+            let help = format!("write one with\n    convexinfra init --manifest {}", shell_word(&shown.to_string()));
             AppError::new(Exit::Manifest, diagnostic.with_help(help))
         }
         FileReadError::NotRegular => failed("manifest.unreadable", format!("`{shown}` is not a file")),

@@ -6,7 +6,7 @@ use std::path::Path;
 use crate::app::AppError;
 use crate::env_file::{StagedFile, sweep};
 use crate::failpoint;
-use crate::model::{Diagnostic, Exit};
+use crate::model::{Diagnostic, Exit, shell_word};
 use crate::plan::{self, Plan};
 use crate::system::{FileReadError, read_regular};
 
@@ -41,7 +41,10 @@ pub(crate) fn read(path: &Path) -> Result<Plan, AppError> {
             Diagnostic::new("plan.unreadable", format!("`{}` is not a plan that can be applied: {what}", path.display()));
         AppError::new(
             Exit::Refused,
-            finding.with_help(format!("save a new one with\n    convexinfra plan --out {}", path.display())),
+            finding.with_help(format!(
+                "save a new one with\n    convexinfra plan --out {}",
+                shell_word(&path.display().to_string())
+            )),
         )
     };
     let bytes = read_regular(path, MAX_PLAN_BYTES).map_err(|error| match error {

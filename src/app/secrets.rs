@@ -113,6 +113,9 @@ fn resolve_reference(reference: &SecretRef, folder: &Path) -> Result<Option<Secr
                 // Editors of Windows put a byte order mark before the text, which is no part of the secret.
                 let bytes = bytes.strip_prefix(b"\xef\xbb\xbf").unwrap_or(&bytes);
                 let text = std::str::from_utf8(bytes).map_err(|_| format!("{reference} is not UTF-8 text"))?;
+                if text.contains('\0') {
+                    return Err(format!("{reference} has zero bytes in it, as UTF-16 has; save it as UTF-8"));
+                }
                 let value = text.strip_suffix('\n').map_or(text, |line| line.strip_suffix('\r').unwrap_or(line));
                 Ok((!value.is_empty()).then(|| Secret::new(value)))
             }
@@ -218,6 +221,7 @@ mod tests {
         write("mark", b"\xef\xbb\xbfhunter2\r\n");
         write("large", &[b'x'; MAX_SECRET_BYTES as usize + 1]);
         write("bytes", b"hunter2\xff");
+        write("wide", b"h\0u\0n\0");
         fs::create_dir(folder.path().join("folder")).unwrap();
         let made = std::process::Command::new("mkfifo").arg(folder.path().join("pipe")).status().unwrap();
         assert!(made.success());
@@ -233,6 +237,7 @@ mod tests {
             ("pipe", "file `pipe` is not a regular file"),
             ("/dev/zero", "file `/dev/zero` is not a regular file"),
             ("bytes", "file `bytes` is not UTF-8 text"),
+            ("wide", "file `wide` has zero bytes in it, as UTF-16 has; save it as UTF-8"),
             ("large", "file `large` has more than 65536 bytes, the most that a secret has"),
         ] {
             assert_eq!(value(name), Err(why.to_owned()));

@@ -1,6 +1,6 @@
 //! One manifest against one control plane: secrets are read once, and the key that compares them is asked for once.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 
 use futures_util::{StreamExt, stream};
@@ -12,12 +12,29 @@ use super::{AppError, LoadedManifest};
 use crate::api::{ControlPlane, IfMissing, OperationRequest, Preflight, Work};
 use crate::manifest::{FieldLiteral, field_edit};
 use crate::model::{
-    ActualBackend, BackendName, ControlPlaneInfo, DEFAULT_ENV_FILE, Diagnostic, Edit, Exit, Location, Scope, Snapshot, StepKey,
+    ActualBackend, BackendName, ControlPlaneInfo, DEFAULT_ENV_FILE, Diagnostic, DowngradeConsent, Edit, Exit, Location,
+    MoveConsent, ReleaseOrder, Scope, Snapshot, StepKey,
 };
 use crate::plan::{self, Action, ObservedState, Plan, PlanOptions, Step, Task};
 
 /// How many backends are looked at at once.
 const PARALLEL_PREFLIGHTS: usize = 8;
+
+/// The order of releases that the builds themselves say.
+#[derive(Default)]
+struct ReleaseOrders {
+    /// The backends whose new build is the newer one.
+    newer: BTreeSet<BackendName>,
+    /// The refusals of older builds.
+    older: Vec<Diagnostic>,
+}
+
+impl ReleaseOrders {
+    /// Returns whether a refusal is replaced by one that knows more.
+    fn is_answered(&self, refusal: &Diagnostic) -> bool {
+        refusal.code == plan::RELEASE_ORDER_UNKNOWN && self.older.iter().any(|older| older.address == refusal.address)
+    }
+}
 
 /// One manifest against one control plane.
 pub(crate) struct Session<'a> {
@@ -86,6 +103,18 @@ impl<'a> Session<'a> {
         };
         let actual = ObservedState { snapshot, env_files: states, remembered };
         let mut plan = plan::build(desired, &actual, intent);
+        let ordered = self.release_orders(&plan).await;
+        if !ordered.newer.is_empty() {
+            let mut intent = intent.clone();
+            intent.allow_downgrade.extend(ordered.newer.iter().cloned());
+            plan = plan::build(desired, &actual, &intent);
+        }
+        if !ordered.older.is_empty() {
+            plan.refusals.retain(|refusal| !ordered.is_answered(refusal));
+            plan.refusals.extend(ordered.older);
+            plan.refusals.sort();
+            plan.digest = plan.compute_digest();
+        }
         if actual.snapshot.control_plane.name == ControlPlaneInfo::EMBEDDED {
             self.add_missing_binaries(&mut plan);
         }
@@ -98,6 +127,36 @@ impl<'a> Session<'a> {
                 Err(AppError::new(Exit::Bug, Diagnostic::new("bug", message)))
             }
         }
+    }
+
+    /// Asks the builds themselves for the order of releases whose names do not tell it.
+    async fn release_orders(&self, plan: &Plan) -> ReleaseOrders {
+        let desired = &self.manifest.desired;
+        let mut orders = ReleaseOrders::default();
+        for refusal in plan.refusals.iter().filter(|refusal| refusal.code == plan::RELEASE_ORDER_UNKNOWN) {
+            let Some(name) = refusal.address.as_ref().map(|address| &address.backend) else { continue };
+            let Some(backend) = desired.backends.get(name) else { continue };
+            if backend.spec.provider.descriptor().location != Location::Engine {
+                continue;
+            }
+            let work = Work::Put {
+                spec: Box::new(backend.spec.clone()),
+                secrets: self.secrets.found().get(name).cloned().unwrap_or_default(),
+                renamed_from: None,
+                // It is asked about, and carried out only where it is newer.
+                downgrade: DowngradeConsent::Given,
+                moves: MoveConsent::Missing,
+            };
+            let step = StepKey { plan: plan.digest.to_string(), step: format!("release of {name}") };
+            let origin = desired.origin_if_known().map(str::to_owned);
+            let request = OperationRequest { step, backend: name.clone(), work, origin };
+            match self.control.preflight(&plan.project, &request).await {
+                Ok(Preflight { release_order: Some(ReleaseOrder::Newer), .. }) => drop(orders.newer.insert(name.clone())),
+                Ok(found) => orders.older.extend(found.refusals.into_iter().filter(|found| found.code == "plan.downgrade")),
+                Err(_) => {}
+            }
+        }
+        orders
     }
 
     /// Adds the lints about executables that are to be run on this machine and do not exist.
@@ -145,7 +204,7 @@ impl<'a> Session<'a> {
             plan.steps.iter().filter_map(|step| self.preflight_request(plan, step, &existing)).collect();
         let looks = requests.iter().map(|request| self.control.preflight(&plan.project, request));
         let found: Vec<_> = stream::iter(looks).buffered(PARALLEL_PREFLIGHTS).collect().await;
-        for Preflight { refusals, notes } in found.into_iter().flatten() {
+        for Preflight { refusals, notes, .. } in found.into_iter().flatten() {
             plan.refusals.extend(refusals);
             plan.lints.extend(notes);
         }
@@ -174,7 +233,8 @@ impl<'a> Session<'a> {
                 (backend, Work::Put { spec, secrets, renamed_from, downgrade: *downgrade, moves: *moves })
             }
             Task::Remove { backend, volume, database } => {
-                if !existing.get(backend)?.recorded.has_buckets() {
+                let recorded = &existing.get(backend)?.recorded;
+                if !recorded.has_buckets() && recorded.provider.descriptor().location != Location::Engine {
                     return None;
                 }
                 (backend, Work::Remove { volume: *volume, database: *database })

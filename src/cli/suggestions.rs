@@ -2,8 +2,8 @@
 
 use clap::error::{ContextKind, ContextValue, ErrorKind};
 
-/// Commands that destroy or give up something; a slip must not lead to them.
-const NEVER: [&str; 3] = ["destroy", "deprovision", "forget"];
+/// Commands that destroy, replace or give up something; a slip must not lead to them.
+const NEVER: [&str; 5] = ["destroy", "deprovision", "forget", "restore", "rollback"];
 
 /// What other tools call a command.
 fn meant(word: &str) -> Option<&'static [&'static str]> {

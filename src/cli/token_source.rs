@@ -18,7 +18,7 @@ use super::env_vars::{TOKEN, TOKEN_COMMAND as COMMAND};
 use super::trust::TrustFile;
 use crate::api::client::{ControlPlaneUrl, TokenSource};
 use crate::api::{ControlError, OriginMatch, TokenOrigin, match_origin};
-use crate::model::{Diagnostic, Secret};
+use crate::model::{Diagnostic, Secret, shell_word};
 use crate::system;
 
 /// How long the command may take; a person may have to touch a key for it.
@@ -104,9 +104,10 @@ impl EnvTokenSource {
     fn untrusted(&self, consequence: &str) -> ControlError {
         let url = &self.url;
         let message = format!("only the manifest names the control plane `{url}`, so {consequence}");
+        let word = shell_word(&url.to_string());
         let help = format!(
-            "if you know that it is yours, trust it once on this machine with\n    convexinfra trust add {url}\nor name it \
-             outside of the manifest, in CI for example, with\n    CONVEXINFRA_CONTROL_PLANE={url}"
+            "if you know that it is yours, trust it once on this machine with\n    convexinfra trust add {word}\nor name it \
+             outside of the manifest, in CI for example, with\n    export CONVEXINFRA_CONTROL_PLANE={word}"
         );
         refused(UNTRUSTED_HOST, message, help)
     }

@@ -3,6 +3,8 @@
 use std::io;
 use std::path::{Path, PathBuf};
 
+use crate::model::shell_word;
+
 /// Why an env file was not read or not written. Wherever it is returned, the file is as it was before.
 #[derive(Debug, thiserror::Error)]
 pub enum EnvFileError {
@@ -79,7 +81,7 @@ pub enum EnvFileError {
     /// The file is tracked by git.
     #[error(
         "`{}` is tracked by git, so the admin key would be committed; untrack it and keep it ignored:\n\n  git rm --cached -- {}",
-        path.display(), quoted(path)
+        path.display(), shell_word(&path.display().to_string())
     )]
     TrackedByGit {
         /// The env file.
@@ -178,11 +180,4 @@ impl EnvFileError {
             _ => Self::NotWritten { path, source },
         }
     }
-}
-
-/// A path as it can be pasted into a shell.
-fn quoted(path: &Path) -> String {
-    let text = path.display().to_string();
-    let plain = |character: char| character.is_ascii_alphanumeric() || "-_./".contains(character);
-    if text.chars().all(plain) { text } else { format!("'{}'", text.replace('\'', "'\\''")) }
 }

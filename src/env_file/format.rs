@@ -13,7 +13,7 @@ pub enum Format {
     Dotenv,
     /// One JSON object.
     Json,
-    /// Lines for `eval` in a POSIX shell.
+    /// Lines for `eval` in a POSIX shell, and for `source` in fish.
     Shell,
     /// Lines for the file that `GITHUB_ENV` names.
     GitHub,

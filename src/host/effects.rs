@@ -10,7 +10,9 @@ use crate::authority::{AllocationConflict, Effect, EffectFailure, EffectResult, 
 use crate::convex::deployment::{DeploymentError, TransportError};
 use crate::convex::readiness::{Readiness, probe_readiness};
 use crate::failpoint;
-use crate::model::{Diagnostic, NO_AUTHORITIES, ProviderState, ResolvedBackend, RunState, VolumeReclaim, error_chain};
+use crate::model::{
+    BackendName, Diagnostic, NO_AUTHORITIES, ProviderState, ResolvedBackend, RunState, VolumeReclaim, error_chain, shell_word,
+};
 use crate::provider::fly::FlyError;
 use crate::provider::kit::log_text;
 use crate::provider::kit::redact::Redactor;
@@ -244,12 +246,19 @@ pub(super) fn effect_failure(placement: &ResolvedBackend, error: &ProviderError)
              where the engine runs, or set `docker.publish` of `{name}` to an address of that machine that is reached from here, \
              and `origins` to the URLs that clients use"
         )),
-        ProviderError::OtherEngine { recorded, .. } => finding.with_help(other_engine(placement, recorded)),
+        ProviderError::OtherEngine { .. } => finding.with_help(other_engine_help(name, error).unwrap_or_default()),
         ProviderError::PortTaken { port, .. } => finding.with_help(format!(
             "stop that process and apply again: `{name}` keeps port {port}, because its URL is in env files"
         )),
         ProviderError::Exited { log, .. } | ProviderError::NotReplaced { log, .. } if !log.is_empty() => {
             finding.with_help(format!("its log ends with\n    {}", log.join("\n    ")))
+        }
+        ProviderError::NotRolledBack { log, .. } => {
+            let log = if log.is_empty() { String::new() } else { format!("\nits log ends with\n    {}", log.join("\n    ")) };
+            finding.with_help(format!(
+                "name a release that runs, and apply again; if nothing of the data was migrated, the release from before runs on it \
+                 again once it is the `release`, with\n    convexinfra apply --allow-downgrade {name}{log}"
+            ))
         }
         ProviderError::Engine { reason, .. } if reason.contains("no space left on device") => finding.with_help(
             "the engine's disk is full: see what is on it with `docker system df`, make room, and run the same command again",
@@ -303,14 +312,13 @@ pub(super) fn effect_failure(placement: &ResolvedBackend, error: &ProviderError)
 }
 
 /// Returns what to do about a backend whose engine is not the one that is reached.
-fn other_engine(placement: &ResolvedBackend, recorded: &str) -> String {
-    let name = &placement.name;
+pub(super) fn other_engine_help(name: &BackendName, error: &ProviderError) -> Option<String> {
+    let ProviderError::OtherEngine { recorded, .. } = error else { return None };
     let back = match recorded.starts_with("ssh://") {
-        true => format!("let the server of `{name}` in `[servers]` lead to that one again"),
-        false => format!("go back to that one with\n    export DOCKER_HOST={recorded}"),
+        true => format!("let the server of `{name}` in `[servers]` lead to that one again; "),
+        false => format!("go back to that one with\n    export DOCKER_HOST={}\n", shell_word(recorded)),
     };
-    let separator = if recorded.starts_with("ssh://") { "; " } else { "\n" };
-    format!("{back}{separator}if it is gone for good, give up the record of `{name}` with\n    convexinfra forget {name}")
+    Some(format!("{back}if it is gone for good, give up the record of `{name}` with\n    convexinfra forget {name}"))
 }
 
 /// Returns a diagnostic without the secrets of a backend: engines and logs repeat what they were given.

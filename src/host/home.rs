@@ -10,7 +10,7 @@ use zeroize::Zeroizing;
 use crate::api::ControlError;
 use crate::authority::MasterKey;
 use crate::failpoint;
-use crate::model::{Diagnostic, Secret};
+use crate::model::{Diagnostic, Secret, shell_word};
 
 /// What a master key is called until it is written to the end.
 const TEMPORARY_KEY_PREFIX: &str = ".master.key.";
@@ -179,7 +179,7 @@ impl Home {
             let shown = path.display();
             if metadata.uid() != rustix::process::geteuid().as_raw() {
                 let message = format!("the master key `{shown}` belongs to another user (uid {})", metadata.uid());
-                let help = format!("if it is yours, take it over with\n    chown \"$(id -u)\" '{shown}'");
+                let help = format!("if it is yours, take it over with\n    chown \"$(id -u)\" {}", shell_word(&shown.to_string()));
                 return Err(HomeError::Exposed(message, help));
             }
             if metadata.mode() & 0o077 != 0 {
@@ -187,7 +187,8 @@ impl Home {
                 let message = format!(
                     "the master key `{shown}` has mode {mode:04o}, so other users can open the secrets of every backend"
                 );
-                return Err(HomeError::Exposed(message, format!("close it with\n    chmod 600 '{shown}'")));
+                let help = format!("close it with\n    chmod 600 {}", shell_word(&shown.to_string()));
+                return Err(HomeError::Exposed(message, help));
             }
         }
         Ok(())
@@ -250,7 +251,9 @@ impl Home {
         let help = format!(
             "put the store back from a backup, together with its `-wal` file; or make the records of a project's backends \
              anew, with other keys, in its repository with\n    convexinfra recover\nto go on without those backends, move \
-             their directories away, such as\n    mv '{first}' '{first}.lost'"
+             their directories away, such as\n    mv {} {}",
+            shell_word(&first),
+            shell_word(&format!("{first}.lost"))
         );
         ControlError::Record(Diagnostic::new("home.store_lost", message).with_help(help))
     }

@@ -9,7 +9,7 @@ use crate::api::ProgressFn;
 use crate::authority::{DataMove, EffectFailure, EffectResult, MoveStep};
 use crate::database::rows::{self, RowError, RowScope, RowStore, Stage};
 use crate::failpoint;
-use crate::model::{ByteSize, Diagnostic, ResolvedBackend, Storage, error_chain};
+use crate::model::{ByteSize, Diagnostic, ResolvedBackend, Storage, error_chain, shell_word};
 
 /// How many bytes of rows are copied between two words about it.
 const BYTES_BETWEEN_NOTICES: u64 = 256 << 20;
@@ -140,7 +140,10 @@ impl Host {
                 let Some(file) = self.database_file(source) else { return };
                 let locked = crate::convex::launch::locked_database(&file);
                 let locked = locked.display();
-                format!("the rows from before stay locked in `{locked}`; drop them with\n    rm '{locked}'")
+                format!(
+                    "the rows from before stay locked in `{locked}`; drop them with\n    rm {}",
+                    shell_word(&locked.to_string())
+                )
             }
             server => {
                 let database = source.instance_name.database();

@@ -1,7 +1,7 @@
 //! What a host refuses before it accepts a request: what its disk, its operator, a provider or a place rules out. What the rows
 //! rule out, the authority refuses.
 
-use super::{Host, LocalBinaries};
+use super::{Host, LocalBinaries, effects};
 use crate::api::{ControlError, OperationRequest, Work};
 use crate::model::{BackendName, BackendSpec, Diagnostic, ProjectName};
 use crate::policy;
@@ -30,17 +30,7 @@ impl Host {
     pub(super) async fn check_supported(&self, project: &ProjectName, request: &OperationRequest) -> Result<(), ControlError> {
         let name = &request.backend;
         let spec = if let Work::Put { spec, .. } = &request.work { Some(spec) } else { None };
-        let recorded = self.read_rows(|authority| authority.place_of(project, name))?.flatten();
-        // A record may be given up wherever the backend is.
-        if let Some(place) = recorded.as_ref().filter(|_| matches!(request.work, Work::Put { .. } | Work::Remove { .. }))
-            && let Ok(provider) = self.provider(place.spec.provider)
-            // The way to it may be another one now.
-            && let spec = spec.map_or(&place.spec, |spec| if spec.provider == place.spec.provider { spec } else { &place.spec })
-            && let Err(error @ ProviderError::OtherEngine { .. }) = provider.check_place(&place.id, name, spec, &place.state).await
-        {
-            let help = "nothing was changed; name the other engine, and run the same command again";
-            return Err(ControlError::Refused(Diagnostic::new(error.code(), error.to_string()).with_help(help)));
-        }
+        self.check_place(project, request).await?;
         self.check_data_work(project, name, &request.work)?;
         if spec.is_some() {
             self.check_put(project, request).await?;
@@ -48,6 +38,30 @@ impl Host {
         match spec {
             Some(spec) => self.check_with_provider(project, name, spec).await,
             None => Ok(()),
+        }
+    }
+
+    /// Refuses to work on a backend where its place is known to be another one than the one that is reached. A record may be
+    /// given up wherever its backend is.
+    pub(super) async fn check_place(&self, project: &ProjectName, request: &OperationRequest) -> Result<(), ControlError> {
+        if matches!(request.work, Work::Forget {}) {
+            return Ok(());
+        }
+        let (name, recorded) = (&request.backend, self.read_rows(|authority| authority.place_of(project, &request.backend))?);
+        let Some(place) = recorded.flatten() else { return Ok(()) };
+        let Ok(provider) = self.provider(place.spec.provider) else { return Ok(()) };
+        // The way to it may be another one now.
+        let spec = match &request.work {
+            Work::Put { spec, .. } if spec.provider == place.spec.provider => spec,
+            _ => &place.spec,
+        };
+        match provider.check_place(&place.id, name, spec, &place.state).await {
+            Err(error @ ProviderError::OtherEngine { .. }) => {
+                let help = effects::other_engine_help(name, &error);
+                let help = format!("nothing was changed; {}", help.unwrap_or_default());
+                Err(ControlError::Refused(Diagnostic::new(error.code(), error.to_string()).with_help(help)))
+            }
+            _ => Ok(()),
         }
     }
 

@@ -9,7 +9,7 @@ use super::findings::Findings;
 use super::{Host, buckets, database};
 use crate::api::{ControlError, OperationRequest, Preflight, ProgressFn, Work};
 use crate::authority::{DatabaseState, EffectResult, preview_without_store};
-use crate::model::{DatabaseReclaim, Diagnostic, MOVE_LOCK, ProjectName, ResolvedBackend};
+use crate::model::{Address, DatabaseReclaim, Diagnostic, MOVE_LOCK, ProjectName, ResolvedBackend};
 use crate::provider::PlaceFindings;
 
 /// Limits how long a look at storage may take.
@@ -26,7 +26,14 @@ impl Host {
             None => preview_without_store(project, request)?,
         };
         match placement {
-            Some(placement) => Ok(self.look_ahead(project, &placement, &request.work).await),
+            Some(placement) => match self.check_place(project, request).await {
+                Err(ControlError::Refused(finding)) => {
+                    let mut findings = Findings::default();
+                    findings.refuse(&placement, finding);
+                    Ok(findings.preflight)
+                }
+                _ => Ok(self.look_ahead(project, &placement, &request.work).await),
+            },
             None => Ok(Preflight::default()),
         }
     }
@@ -38,6 +45,7 @@ impl Host {
             let place = self.look_at_place(project, placement).await;
             found.refusals.extend(place.refusals);
             found.notes.extend(place.notes);
+            found.release_order = place.release_order;
         }
         found
     }
@@ -63,6 +71,7 @@ impl Host {
             Ok(seen) => {
                 seen.refusals.into_iter().for_each(|finding| findings.refuse(placement, finding));
                 seen.notes.into_iter().for_each(|finding| findings.note(placement, finding));
+                findings.preflight.release_order = seen.release_order;
             }
             Err(ControlError::Refused(finding) | ControlError::Unsupported(finding)) => findings.refuse(placement, finding),
             Err(_) => {}
@@ -104,9 +113,12 @@ impl Host {
         // A new backend has nothing to replace: its storage is tried when it is prepared, and its place when it is made.
         let Some(placement) = placement.filter(|placement| placement.has_been_ready) else { return Ok(()) };
         let mut found = self.look_at_storage(&placement, &request.work).await;
-        // The other providers are asked when the request is accepted.
+        // What a provider can never do is asked when the request is accepted, unless it looks ahead at all of it at once.
         if placement.spec.provider.descriptor().looks_ahead {
             found.refusals.extend(self.look_at_place(project, &placement).await.refusals);
+        } else if let Ok(provider) = self.provider(placement.spec.provider) {
+            let about = |finding: Diagnostic| finding.about(Address::backend(&placement.name));
+            found.refusals.extend(provider.preflight(&placement).await.refusals.into_iter().map(about));
         }
         match found.refusals.into_iter().next() {
             Some(refusal) => Err(ControlError::Refused(refusal)),

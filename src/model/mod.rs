@@ -36,6 +36,7 @@ mod route_tls;
 mod secret;
 mod serde_skip;
 mod server;
+mod shell_word;
 mod size;
 mod spec;
 mod spec_fields;
@@ -82,6 +83,7 @@ pub use route::{Route, RouteError, RoutePart, routes};
 pub use route_tls::RouteTls;
 pub use secret::{Secret, SecretRef, SecretSource};
 pub use server::Server;
+pub use shell_word::shell_word;
 pub use size::{ByteSize, Cpus, SizeError};
 pub use spec::{
     BackendSpec, BucketNames, Files, Origins, Resources, S3Credentials, S3Files, ServerStorage, Storage, TextValue, Tls, Tuning,

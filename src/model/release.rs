@@ -33,7 +33,8 @@ pub enum Release {
 pub struct ReleaseError;
 
 /// The order of two releases in time.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
+#[serde(rename_all = "snake_case")]
 pub enum ReleaseOrder {
     /// The same build.
     Same,

@@ -22,6 +22,9 @@ pub(crate) fn build_day(release: &Release) -> Option<&str> {
     }
 }
 
+/// The code of a refusal that consent answers, or builds that say themselves when they were made.
+pub(crate) const RELEASE_ORDER_UNKNOWN: &str = "plan.release_order_unknown";
+
 /// The newest release that was asked for on some data.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct ReleaseOnData<'a> {
@@ -77,7 +80,7 @@ pub(super) fn release_refusal(
             ),
         ),
         (ReleaseOrder::Unknown, DowngradeConsent::Missing) => (
-            "plan.release_order_unknown",
+            RELEASE_ORDER_UNKNOWN,
             format!(
                 "nothing says whether release `{next}` is newer than `{known}`, which has already run on this data; the data's \
                  format only goes forward, so an older build may damage it. If it is newer, add `--allow-downgrade {name}`"

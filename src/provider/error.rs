@@ -191,6 +191,19 @@ pub enum ProviderError {
         /// The last lines of its log.
         log: Vec<String>,
     },
+    /// A replacement of another build did not become ready, and what ran before cannot be trusted with the data any more.
+    #[error(
+        "the new container did not become ready ({reason}), and it has written to the data, which the build from before may not be \
+         able to read any more: that one stays stopped, as the container `{previous}`"
+    )]
+    NotRolledBack {
+        /// How it failed.
+        reason: String,
+        /// The container from before.
+        previous: String,
+        /// The last lines of its log.
+        log: Vec<String>,
+    },
     /// Fly did not do what was asked.
     #[error(transparent)]
     Fly(#[from] fly::FlyError),
@@ -244,6 +257,7 @@ impl ProviderError {
             Self::Engine { .. } => "provider.engine",
             Self::Downgrade { .. } => "provider.downgrade",
             Self::NotReplaced { .. } => "provider.not_replaced",
+            Self::NotRolledBack { .. } => "provider.not_rolled_back",
         }
     }
 }

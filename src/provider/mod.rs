@@ -27,8 +27,8 @@ pub use error::ProviderError;
 use kit::data_place::{DataPlace, DataVolume, VolumeAccess};
 
 use crate::model::{
-    BackendId, BackendName, BackendSpec, Diagnostic, Observation, ProjectName, ProviderKind, ProviderState, ResolvedBackend,
-    SnapshotId,
+    BackendId, BackendName, BackendSpec, Diagnostic, Observation, ProjectName, ProviderKind, ProviderState, ReleaseOrder,
+    ResolvedBackend, SnapshotId,
 };
 
 /// A backend that is at its place, and that its provider cannot know to be recorded.
@@ -47,6 +47,8 @@ pub struct PlaceFindings {
     pub refusals: Vec<Diagnostic>,
     /// What is worth a look.
     pub notes: Vec<Diagnostic>,
+    /// The order of the build that would run and the one that last ran on the data, where the builds themselves say it.
+    pub release_order: Option<ReleaseOrder>,
 }
 
 /// One kind of place where backends run. Every verb may be repeated at any time and ends in the same state.

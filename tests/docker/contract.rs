@@ -97,6 +97,32 @@ async fn a_replacement_that_never_answers_gives_way_to_the_one_before() {
 }
 
 #[tokio::test]
+async fn data_that_a_replacement_wrote_is_not_given_to_the_build_from_before() {
+    let mut bench = DockerFixture::new(engine_or_skip!());
+    bench.ensure().await;
+    bench.shell(": > /convex/data/writes; echo kept > /convex/data/mark");
+    let (id, references) = (bench.container(), bench.placement.provider_state.clone());
+    bench.placement.spec.settings.docker.image = Some(BROKEN.to_owned());
+    // A second attempt finds the data as it was left, and the build from before no safer than it was.
+    for _ in 0..2 {
+        match bench.try_ensure().await {
+            Err(ProviderError::NotRolledBack { reason, previous, log }) => {
+                assert!(reason.contains("exit code 7") && previous.ends_with("-previous"), "{reason} {previous}");
+                assert!(log.iter().any(|line| line == "it is broken"), "{log:?}");
+            }
+            other => panic!("{other:?}"),
+        }
+        let kept = bench.engine.inspect(&id);
+        assert_eq!(kept["State"]["Running"], false);
+    }
+    // The user has the last word.
+    bench.placement.spec.settings.docker.image = Some(BACKEND.to_owned());
+    bench.placement.provider_state = references;
+    assert_eq!(bench.ensure().await.drift, Vec::new());
+    assert_eq!(bench.shell("cat /convex/data/mark"), "kept");
+}
+
+#[tokio::test]
 async fn lost_data_is_never_replaced_by_none() {
     let engine = engine_or_skip!();
     let mut bench = DockerFixture::new(engine);

@@ -13,7 +13,7 @@ use fixture::executable;
 
 pub(super) const ONE: &str = "[backends.dev]\nprovider = \"docker\"\n[backends.dev.docker]\nIMAGE\n";
 
-fn applied(engine: &'static Engine, blocks: &str) -> Project {
+pub(super) fn applied(engine: &'static Engine, blocks: &str) -> Project {
     let project = Project::new(engine, blocks);
     project.world.apply();
     project.world.assert_converged();
@@ -356,22 +356,4 @@ fn two_stacks_that_call_themselves_the_same_live_in_one_home() {
     for volume in [first_volume, second_volume] {
         assert!(!engine.try_docker(&["volume", "inspect", &volume]));
     }
-}
-
-#[test]
-fn another_engine_is_refused_by_name_and_nothing_is_forgotten() {
-    let engine = engine_or_skip!();
-    let mut project = applied(engine, ONE);
-    let other = super::crash::OwnEngine::with(&[]);
-    project.world.set("DOCKER_HOST", &other.engine.host);
-    let world = &project.world;
-    for words in [&["drift"][..], &["destroy", "--yes", "--allow-destroy", "dev"]] {
-        let run = world.run(words);
-        assert!(run.code() != 0 && run.err.contains(&engine.host) || run.out.contains(&engine.host), "{run}");
-        assert!(!run.err.contains("give it up with"), "{run}");
-    }
-    assert_eq!(world.names(), ["dev"]);
-    project.world.set("DOCKER_HOST", &engine.host);
-    project.world.apply();
-    project.world.assert_converged();
 }

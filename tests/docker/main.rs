@@ -11,6 +11,7 @@ mod compose;
 mod contract;
 mod crash;
 mod database;
+mod engines;
 mod findings;
 mod import;
 mod podman;

@@ -6,7 +6,7 @@ use crate::app::{AppError, LoadedManifest, Session, plan, saved_plan};
 use crate::cli::args::{Plan as Args, PlanScope};
 use crate::cli::context::Context;
 use crate::cli::error::terminal_width;
-use crate::model::Exit;
+use crate::model::{Exit, shell_word};
 use crate::plan::PlanOptions;
 use crate::render;
 
@@ -29,7 +29,10 @@ pub(super) async fn run(context: &Context, args: &Args) -> Result<Exit, AppError
     }
     context.printer.document(&plan);
     if let Some(path) = &args.out {
-        context.printer.status(&format!("saved; carry it out with\n    convexinfra apply --plan {}\n", path.display()));
+        context.printer.status(&format!(
+            "saved; carry it out with\n    convexinfra apply --plan {}\n",
+            shell_word(&path.display().to_string())
+        ));
     }
     Ok(plan::exit(&plan, &snapshot, args.detailed_exitcode))
 }

@@ -13,14 +13,12 @@ use super::engine::{Engine, EngineSource, is_absent};
 use super::registry::{credentials, explain_pull_error};
 use crate::convex::release::{BACKEND_IMAGE, COMMIT_ACCEPT, DASHBOARD_IMAGE, commit_lookup_url, image_reference, parse_commit};
 use crate::failpoint;
-use crate::model::{DockerSettings, NO_AUTHORITIES, ProviderState, PullPolicy, RELEASE_CREATED, Release, ResolvedBackend};
+use crate::model::{DockerSettings, NO_AUTHORITIES, ProviderState, PullPolicy, Release, ResolvedBackend};
 use crate::provider::kit::commit_pin::CommitPin;
 use crate::provider::kit::image_reference::ImageReference;
 use crate::provider::{ProgressFn, ProviderError};
 use crate::system::lacks_authorities;
 
-/// Images that say that they are older than this have no date: the first images of Convex are of that year.
-const FIRST_YEAR: &str = "2024";
 /// The database server's image, when the provider runs one.
 pub(super) const POSTGRES_IMAGE: &str = "docker.io/library/postgres:17";
 /// Returns the image of a managed database server.
@@ -201,25 +199,6 @@ fn named(image: &str, release: Option<&Release>, why: Option<&String>) -> Result
             ),
         }
     })
-}
-
-/// Refuses an image of a release that is older than the one that has run on the data, as far as both say when they were built.
-/// The commits that images are tagged with say nothing about their age.
-pub(super) fn refuse_older(resolved: &ResolvedBackend, image: &Image) -> Result<(), ProviderError> {
-    let is_named = resolved.spec.settings.docker.image.as_deref().is_some_and(|image| ImageReference::parse(image).is_exact());
-    let ran = resolved.provider_state.get(RELEASE_CREATED).filter(|_| resolved.has_been_ready && !is_named);
-    match older(ran.map(String::as_str), image.created.as_deref()) {
-        Some((ran, built)) => Err(ProviderError::Downgrade { image: image.reference.clone(), built, ran }),
-        None => Ok(()),
-    }
-}
-
-/// Returns the days on which two builds were made, where both are known and the second is the older one.
-fn older(ran: Option<&str>, next: Option<&str>) -> Option<(String, String)> {
-    let time = |text: &str| text.parse::<jiff::Timestamp>().ok().filter(|_| text >= FIRST_YEAR);
-    let (ran, next) = (time(ran?)?, time(next?)?);
-    let day = |time: jiff::Timestamp| time.strftime("%F").to_string();
-    (next < ran).then(|| (day(ran), day(next)))
 }
 
 /// How the image of a backend's dashboard is asked for: of the same build as the backend, as far as that is known.
@@ -428,17 +407,6 @@ mod tests {
         let nobody = format!("http://{}/652b828", TcpListener::bind(("127.0.0.1", 0)).unwrap().local_addr().unwrap());
         let why = ask_for_commit(&nobody, &release).await.unwrap_err();
         assert!(why.to_lowercase().contains("refused"), "{why}");
-    }
-
-    #[test]
-    fn an_image_is_older_where_both_say_when_they_were_built() {
-        let (june, august) = (Some("2026-06-26T10:00:00.5Z"), Some("2026-08-21T09:00:00Z"));
-        assert_eq!(older(august, june), Some(("2026-08-21".to_owned(), "2026-06-26".to_owned())));
-        assert_eq!((older(june, august), older(june, june)), (None, None));
-        // Builds that say the same for every time say nothing.
-        for unknown in [None, Some("1970-01-01T00:00:00Z"), Some("0001-01-01T00:00:00Z"), Some("soon")] {
-            assert_eq!((older(august, unknown), older(unknown, june)), (None, None), "{unknown:?}");
-        }
     }
 
     #[test]

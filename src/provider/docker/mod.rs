@@ -10,6 +10,7 @@
 
 mod allow_list;
 mod backend;
+mod build_order;
 mod check;
 mod container_diff;
 mod container_ops;
@@ -48,6 +49,7 @@ mod ssh;
 mod volume;
 mod volume_reader;
 mod volume_users;
+mod written_data;
 
 use std::ffi::OsString;
 use std::time::Duration;
@@ -222,7 +224,7 @@ impl Docker {
         let resolved = &image::resolve_commit(resolved.clone(), &self.commits).await;
         let context = &self.context(resolved, engine, &inventory).await?;
         let images = self.resolve_images(engine, resolved, &inventory, context, progress).await?;
-        image::refuse_older(resolved, &images.backend)?;
+        build_order::refuse_older(resolved, &images.backend)?;
         {
             let _lock = self.network_lock.lock().await;
             network::ensure_networks(engine, resolved, context).await?;
@@ -289,18 +291,26 @@ impl Provider for Docker {
     }
 
     async fn preflight(&self, resolved: &ResolvedBackend) -> PlaceFindings {
-        let look = async { proxy::preflight(&self.engine_of(&resolved.spec).await?, resolved).await };
+        let look = async {
+            let engine = &self.engine_of(&resolved.spec).await?;
+            proxy::preflight(engine, resolved).await?;
+            build_order::look_up(engine, &self.source, resolved).await
+        };
+        let mut findings = PlaceFindings::default();
         match look.await {
-            Ok(()) => PlaceFindings::default(),
+            Ok(order) => findings.release_order = order,
             Err(ProviderError::Proxy(error)) => {
-                let refusal = Diagnostic::new(error.code(), error.to_string()).with_help(error.help());
-                PlaceFindings { refusals: vec![refusal], notes: Vec::new() }
+                findings.refusals.push(Diagnostic::new(error.code(), error.to_string()).with_help(error.help()));
+            }
+            Err(error @ ProviderError::Downgrade { .. }) => {
+                findings.refusals.push(Diagnostic::new("plan.downgrade", error.to_string()));
             }
             Err(error) => {
                 let message = format!("what the engine says to it is not known before it is made: {}", error_chain(&error));
-                PlaceFindings { refusals: Vec::new(), notes: vec![Diagnostic::new("docker.unseen", message)] }
+                findings.notes.push(Diagnostic::new("docker.unseen", message));
             }
         }
+        findings
     }
 
     async fn find(

@@ -22,7 +22,7 @@ use super::launch_file::{DATA, LAUNCH_VARIABLE, SecretFiles};
 use super::logs::{LAST_LINES, last_lines};
 use super::readiness::{ReadinessProbe, restart_count};
 use super::repair::{Attempts, RepairAction, choose_repair};
-use super::volume_users;
+use super::{volume_users, written_data};
 use crate::failpoint;
 use crate::model::ResolvedBackend;
 use crate::provider::{ProgressFn, ProviderError};
@@ -221,8 +221,15 @@ impl Rollout<'_> {
             }
             Err(reason) => {
                 let log = last_lines(self.engine, id, LAST_LINES).await;
+                let mut has_written = false;
                 if let Some(new) = inspect_container(self.engine, id).await? {
-                    self.stop_and_remove(&new).await?;
+                    self.engine.stop_container(&new).await?;
+                    has_written = written_data::by_another_build(self.engine, self.resolved, &new, old.container()).await?;
+                    self.engine.remove_container(id, self.is_on_our_volume(&new)).await?;
+                }
+                if has_written {
+                    let previous = name_of(old.container()).to_owned();
+                    return Err(ProviderError::NotRolledBack { reason, previous, log });
                 }
                 self.roll_back(&old).await?;
                 Err(ProviderError::NotReplaced { reason, log })

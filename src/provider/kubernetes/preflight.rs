@@ -39,8 +39,10 @@ pub(super) async fn look(cluster: &Cluster, resolved: &ResolvedBackend, namespac
 /// Returns what could not be seen, because there is no cluster to ask.
 pub(super) fn unseen(error: &KubernetesError) -> PlaceFindings {
     match error {
-        KubernetesError::ContextRefused { .. } => PlaceFindings { refusals: vec![diagnostic(error)], notes: Vec::new() },
-        _ => PlaceFindings { refusals: Vec::new(), notes: vec![not_seen(error)] },
+        KubernetesError::ContextRefused { .. } => {
+            PlaceFindings { refusals: vec![diagnostic(error)], ..PlaceFindings::default() }
+        }
+        _ => PlaceFindings { notes: vec![not_seen(error)], ..PlaceFindings::default() },
     }
 }
 

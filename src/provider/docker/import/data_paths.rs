@@ -1,6 +1,7 @@
 //! Where a container keeps its data: a backend of convexinfra keeps it at fixed places of one volume, so all that is
 //! elsewhere would stay behind.
 
+use crate::model::shell_word;
 use std::collections::BTreeMap;
 
 use bollard::models::ContainerInspectResponse;
@@ -28,10 +29,11 @@ pub(super) fn data_volume(seen: &ContainerInspectResponse) -> Result<String, Str
 fn copy_into_volume(seen: &ContainerInspectResponse, directory: &str) -> String {
     let name = name_of(seen);
     let image = seen.config.as_ref().and_then(|config| config.image.as_deref()).unwrap_or("IMAGE");
+    let mount = shell_word(&format!("{directory}:/from:ro"));
     format!(
         "keeps its data in a directory of the engine's machine, `{directory}`, and a backend of convexinfra keeps it in a \
          volume; stop it and copy the data with\n    docker stop {name}\n    docker run --rm --entrypoint cp -v \
-         {directory}:/from:ro -v {name}-data:/to {image} -a /from/. /to\nthen start the container with the volume \
+         {mount} -v {name}-data:/to {image} -a /from/. /to\nthen start the container with the volume \
          `{name}-data` at `{DATA}` instead of the directory, and import it again"
     )
 }
@@ -117,7 +119,7 @@ impl Move {
 
     /// Copies within the volumes of a container; fails where the data is not there.
     fn script(&self) -> String {
-        let Self { path, place, .. } = self;
+        let (path, place) = (shell_word(&self.path), shell_word(&self.place));
         match self.what {
             Data::Documents => format!(
                 "cp -a {path} {place} && for end in -wal -shm; do if [ -e {path}$end ]; then cp -a {path}$end {place}$end; fi; done"
@@ -130,7 +132,8 @@ impl Move {
     fn copies(&self, name: &str) -> String {
         let Self { path, place, .. } = self;
         let copy = |end: &str, here: &str| {
-            format!("\n    docker cp -a {name}:{path}{end} {here}{end} && docker cp -a {here}{end} {name}:{place}{end}")
+            let (from, to) = (shell_word(&format!("{name}:{path}{end}")), shell_word(&format!("{name}:{place}{end}")));
+            format!("\n    docker cp -a {from} {here}{end} && docker cp -a {here}{end} {to}")
         };
         match self.what {
             Data::Documents => {
@@ -138,7 +141,8 @@ impl Move {
                 format!("{}{}", copy("", &here), copy("-wal", &here))
             }
             Data::Files => {
-                format!("\n    docker cp -a {name}:{path} ./{name}-files && docker cp -a ./{name}-files/. {name}:{place}")
+                let (from, to) = (shell_word(&format!("{name}:{path}")), shell_word(&format!("{name}:{place}")));
+                format!("\n    docker cp -a {from} ./{name}-files && docker cp -a ./{name}-files/. {to}")
             }
         }
     }
@@ -157,7 +161,10 @@ fn move_first(seen: &ContainerInspectResponse, moves: &[Move]) -> String {
     if !in_volumes.is_empty() {
         let scripts: Vec<String> = in_volumes.iter().map(|one| one.script()).collect();
         let script = scripts.join(" && ");
-        commands.push_str(&format!("\n    docker run --rm --volumes-from {name} --entrypoint sh {image} -c '{script}'"));
+        commands.push_str(&format!(
+            "\n    docker run --rm --volumes-from {name} --entrypoint sh {image} -c {}",
+            shell_word(&script)
+        ));
     }
     commands.extend(in_layer.iter().map(|one| one.copies(name)));
     let mut variables: Vec<String> = moves.iter().map(|one| format!("`{}`", one.variable)).collect();
