@@ -10,6 +10,8 @@
 //! Must not do: change an entry, or write a secret down.
 
 use super::key_check::UnchainedEntries;
+use super::retired_keys::RetiredKeys;
+use super::vault::chain_hash_under;
 use super::{Authority, AuthorityError};
 use crate::api::{HistoryEntry, HistoryPage, HistoryVerification, ResourceLevel};
 use crate::model::{Actor, BackendName, ProjectName, Timestamp};
@@ -83,10 +85,16 @@ impl<S: Store> Authority<S> {
         Ok(is_first && rows.events_after(project, None, 1)?.is_empty())
     }
 
-    fn hash(&self, event: &EventRow, position: u64, before: &str) -> Result<String, StoreError> {
-        let EventRow { project, at, kind, backend, detail, actor, plan, .. } = event;
-        let content = (before, position, project, at, kind, backend, detail, actor, plan);
-        Ok(self.vault.chain_hash(&serde_json::to_vec(&content).map_err(StoreError::Unwritable)?))
+    pub(super) fn hash(&self, event: &EventRow, position: u64, before: &str) -> Result<String, StoreError> {
+        Ok(self.vault.chain_hash(&chained_content(event, position, before)?))
+    }
+
+    /// Returns whether a hash chains an event, under the key of today or one of before. What is older than a rotation cannot be
+    /// rewritten with the key of that time: the first entry after it, or the sealed end, is bound to the last one of before.
+    fn is_chained(&self, retired: &RetiredKeys, event: &EventRow, link: &ChainLink, before: &str) -> Result<bool, StoreError> {
+        let content = chained_content(event, link.position, before)?;
+        Ok(self.vault.chain_hash(&content) == link.hash
+            || retired.history_keys().any(|key| chain_hash_under(&key, &content) == link.hash))
     }
 
     /// Returns one page of the history, newest entry last. Entries are numbered within their history: the number among all
@@ -134,6 +142,7 @@ impl<S: Store> Authority<S> {
         let project = reach.project();
         self.store.read(|rows| {
             let unbound = self.unchained_entries(rows)?;
+            let retired = self.retired_keys(rows)?;
             let end = rows.chain(project)?;
             let mut course = ChainVerifier::new(unbound, noted, end.as_ref());
             let mut after = None;
@@ -146,7 +155,7 @@ impl<S: Store> Authority<S> {
                 }
                 after = Some(last.sequence);
                 for event in &events {
-                    course.verify_entry(event, |position, before| self.hash(event, position, before))?;
+                    course.verify_entry(event, |link, before| self.is_chained(&retired, event, link, before))?;
                 }
             }
             match end {
@@ -190,6 +199,7 @@ impl<S: Store> Authority<S> {
             if last <= end.pruned || !self.is_chain_sealed(rows, &end)? {
                 return Ok(());
             }
+            let retired = self.retired_keys(rows)?;
             let mut course = ChainVerifier::new(self.unchained_entries(rows)?, None, Some(&end));
             while course.position < last {
                 let limit = u32::try_from(last - course.position).unwrap_or(u32::MAX).min(PAGE_SIZE);
@@ -198,7 +208,7 @@ impl<S: Store> Authority<S> {
                     return Ok(());
                 }
                 for event in &events {
-                    course.verify_entry(event, |position, before| self.hash(event, position, before))?;
+                    course.verify_entry(event, |link, before| self.is_chained(&retired, event, link, before))?;
                 }
                 if !course.check.breaks.is_empty() {
                     return Ok(());
@@ -209,6 +219,13 @@ impl<S: Store> Authority<S> {
             Ok(rows.delete_events(project, pruned)?)
         })
     }
+}
+
+/// Returns what the hash of an event is made over.
+fn chained_content(event: &EventRow, position: u64, before: &str) -> Result<Vec<u8>, StoreError> {
+    let EventRow { project, at, kind, backend, detail, actor, plan, .. } = event;
+    let content = (before, position, project, at, kind, backend, detail, actor, plan);
+    serde_json::to_vec(&content).map_err(StoreError::Unwritable)
 }
 
 /// Returns whether something is there that is never made without an entry.
@@ -268,7 +285,7 @@ impl<'a> ChainVerifier<'a> {
     fn verify_entry(
         &mut self,
         event: &EventRow,
-        hash: impl Fn(u64, &str) -> Result<String, StoreError>,
+        is_chained: impl Fn(&ChainLink, &str) -> Result<bool, StoreError>,
     ) -> Result<(), StoreError> {
         self.number += 1;
         let number = self.number;
@@ -289,7 +306,7 @@ impl<'a> ChainVerifier<'a> {
             let missing = format!("before entry {number}: {expected} was expected, and {} is there", bond.position);
             self.report_break(format!("entries are missing or out of order {missing}"));
         }
-        if hash(bond.position, &self.before)? != bond.hash {
+        if !is_chained(bond, &self.before)? {
             self.report_break(format!("entry {number} is not as it was written, or what stood before it is not"));
         }
         self.check.entries += 1;

@@ -95,7 +95,7 @@ impl<S: Store> Authority<S> {
         };
         let seal = unbound.map(|last| self.seal_of_key_check(last));
         let is_sealed = seal.is_some();
-        rows.put_key_check(&KeyCheckRow { value: self.vault.key_check_value(), unchained: unbound, seal })?;
+        rows.put_key_check(&KeyCheckRow { value: self.vault.key_check_value(), unchained: unbound, seal, retired: None })?;
         if !is_sealed {
             return Ok(());
         }
@@ -113,7 +113,7 @@ impl<S: Store> Authority<S> {
     /// Returns which entries are rightly without a bond.
     pub(super) fn unchained_entries(&self, rows: &dyn Rows) -> Result<UnchainedEntries, AuthorityError> {
         Ok(match rows.key_check()? {
-            Some(KeyCheckRow { value: mark, unchained: unbound, seal }) if self.is_sealed_value(&mark) => match unbound {
+            Some(KeyCheckRow { value: mark, unchained: unbound, seal, .. }) if self.is_sealed_value(&mark) => match unbound {
                 Some(last) if seal.as_ref() == Some(&self.seal_of_key_check(last)) => UnchainedEntries::Sealed(last),
                 _ => UnchainedEntries::Unknown,
             },
@@ -137,7 +137,7 @@ impl<S: Store> Authority<S> {
         Ok(false)
     }
 
-    fn seal_of_key_check(&self, unbound: u64) -> String {
+    pub(super) fn seal_of_key_check(&self, unbound: u64) -> String {
         self.vault.compute_mac(&serde_json::to_vec(&("unbound", unbound)).unwrap_or_default())
     }
 

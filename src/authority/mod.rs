@@ -14,6 +14,7 @@ mod dependency;
 mod effect;
 mod expiry;
 mod key_check;
+mod key_rotation;
 mod lease;
 mod operation;
 mod origins;
@@ -25,6 +26,7 @@ mod removal;
 mod resolve;
 mod resume;
 mod retained;
+mod retired_keys;
 mod sync;
 mod token;
 mod vault;
@@ -172,6 +174,8 @@ mod database_tests;
 mod expiry_tests;
 #[cfg(test)]
 mod history_tests;
+#[cfg(test)]
+mod key_rotation_tests;
 #[cfg(test)]
 mod move_tests;
 #[cfg(test)]

@@ -18,7 +18,7 @@ use crate::model::{
 use crate::store::{BackendRow, Rows, Store};
 
 const INSTANCE_SECRET: &str = "instance_secret";
-const ADMIN_KEY: &str = "admin_key";
+pub(super) const ADMIN_KEY: &str = "admin_key";
 const CERTIFICATES: &str = "certificates";
 const FIELD: &str = "field:";
 
@@ -66,7 +66,7 @@ impl<S: Store> Authority<S> {
         let fingerprints = self.vault.fingerprint_key(&row.project);
         row.fingerprints.clear();
         for (path, _) in slots {
-            let slot = format!("{FIELD}{path}");
+            let slot = field_slot(&path);
             let value = put.secrets.get(&path).or_else(|| before.get(&slot)).cloned().ok_or_else(|| {
                 let message = format!("`{path}` of `{}` has no value, and none was kept from before", row.name);
                 ControlError::Refused(Diagnostic::new("control.secret_missing", message))
@@ -191,6 +191,11 @@ impl<S: Store> Authority<S> {
             provider_state: row.references.clone(),
         })
     }
+}
+
+/// Returns the name under which the value of a field is sealed.
+pub(super) fn field_slot(path: &FieldPath) -> String {
+    format!("{FIELD}{path}")
 }
 
 /// Returns what the secrets of a backend are bound to. No part has a character zero.

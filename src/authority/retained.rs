@@ -5,8 +5,10 @@
 //! own identity, and is told whose the app was. Only the project that retained an app may name it.
 
 use super::put_request::PutRequest;
+use super::retired_keys::RetiredKeys;
 use super::{Authority, AuthorityError, allocation, removal};
 use crate::api::ControlError;
+use crate::convex::database_url::server_endpoint;
 use crate::model::{
     BackendName, BackendSpec, Diagnostic, FieldPath, Generation, Phase, ProjectName, ProviderState, STORAGE_SERVER,
     STORAGE_URL, Timestamp, VolumeReclaim, fly,
@@ -82,12 +84,13 @@ impl<S: Store> Authority<S> {
         put: &PutRequest,
     ) -> Result<Option<RetainedRow>, AuthorityError> {
         let kept = rows.retained(Some(project))?.into_iter().filter(|kept| kept.name == *name);
-        Ok(kept.rev().find(|kept| self.takes_up(kept, put)))
+        let retired = self.retired_keys(rows)?;
+        Ok(kept.rev().find(|kept| self.takes_up(kept, put, &retired)))
     }
 
     /// Returns whether a new backend is one that the data belongs to: on the same server with its files beside it, or in
     /// the app that it names.
-    fn takes_up(&self, kept: &RetainedRow, put: &PutRequest) -> bool {
+    fn takes_up(&self, kept: &RetainedRow, put: &PutRequest, retired: &RetiredKeys) -> bool {
         let BackendSpec { provider, storage, .. } = &put.spec;
         if *provider != kept.spec.provider || storage.engine() != kept.spec.storage.engine() {
             return false;
@@ -100,11 +103,13 @@ impl<S: Store> Authority<S> {
             let named = put.spec.named_place();
             return named.is_some() && named == app_of(kept);
         }
-        let server = put.secrets.get(&FieldPath::new(STORAGE_URL));
-        let server = server.and_then(|url| self.server_fingerprint(&kept.project, storage, url)).map(|(_, server)| server);
-        put.spec.has_split_data()
-            && server.is_some()
-            && server.as_ref() == kept.fingerprints.get(&FieldPath::new(STORAGE_SERVER))
+        let server = put.secrets.get(&FieldPath::new(STORAGE_URL)).and_then(|url| server_endpoint(storage, url).ok());
+        let (Some(server), Some(noted)) = (server, kept.fingerprints.get(&FieldPath::new(STORAGE_SERVER))) else {
+            return false;
+        };
+        // It was noted under the key of that time.
+        let mut keys = retired.fingerprint_keys(&kept.project).chain([self.vault.fingerprint_key(&kept.project)]);
+        put.spec.has_split_data() && keys.any(|key| key.fingerprint(&server) == *noted)
     }
 }
 

@@ -87,10 +87,21 @@ impl Vault {
         FingerprintKey::from_zeroizing(self.master.derive("fingerprint", project.as_str()))
     }
 
+    /// Returns whether a key check value was written under this master key, today or by an earlier release.
+    pub fn wrote(&self, key_check_value: &str) -> bool {
+        [self.key_check_value(), self.sealed_key_check_value(), self.legacy_key_check_value()]
+            .iter()
+            .any(|own| own == key_check_value)
+    }
+
     /// Returns the hash that chains one entry of the history: 64 hex digits that need the master key.
     pub(super) fn chain_hash(&self, content: &[u8]) -> String {
-        let key = self.master.derive("history", "");
-        hex::encode(mac(&key).chain_update(content).finalize().into_bytes())
+        chain_hash_under(&self.history_key(), content)
+    }
+
+    /// Returns the key that chains histories.
+    pub(super) fn history_key(&self) -> Zeroizing<[u8; 32]> {
+        self.master.derive("history", "")
     }
 
     /// Returns the MAC of content that is not an entry of the history: 64 hex digits that need the master key.
@@ -99,8 +110,8 @@ impl Vault {
         hex::encode(mac(&key).chain_update(content).finalize().into_bytes())
     }
 
-    /// Returns the key under which the snapshots of one project are sealed.
-    pub fn snapshot_key(&self, project: &ProjectName) -> Zeroizing<[u8; 32]> {
+    /// Returns the key under which the snapshots of one project are sealed, unless they are older than the master key.
+    pub(super) fn snapshot_key(&self, project: &ProjectName) -> Zeroizing<[u8; 32]> {
         self.master.derive("snapshots", project.as_str())
     }
 
@@ -154,6 +165,11 @@ impl Vault {
         let payload = Payload { msg: body, aad: bound_to.as_bytes() };
         self.cipher().decrypt(&XNonce::from(nonce), payload).map(Zeroizing::new).map_err(|_| VaultError::Locked)
     }
+}
+
+/// Returns the hash that chains an entry of a history under a key of histories.
+pub(super) fn chain_hash_under(key: &[u8; 32], content: &[u8]) -> String {
+    hex::encode(mac(key).chain_update(content).finalize().into_bytes())
 }
 
 /// Returns what secrets are bound to: no id has a character zero.

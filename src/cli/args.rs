@@ -26,7 +26,7 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 
 pub(crate) use self::archive::Archive;
 pub(crate) use self::fork::Fork;
-pub(crate) use self::key::{Key, KeyCommand, Rotate};
+pub(crate) use self::key::{Key, KeyCommand, Rotate, RotateMaster};
 pub(crate) use self::kubernetes::{Forward, ForwardedPart, Kubernetes, KubernetesCommand, Render};
 pub(crate) use self::log::Log;
 pub(crate) use self::plan::{Apply, ApprovalArgs, Destroy, LockArgs, Plan, PlanScope};

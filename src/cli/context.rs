@@ -244,13 +244,16 @@ impl Context {
             AppError::new(Exit::Failed, Diagnostic::new("host.executable", format!("this program cannot find itself: {error}")))
         })?;
         let providers = providers::available(&directory, executable, allowed);
-        let master_key = std::env::var(MASTER_KEY).ok().filter(|key| !key.is_empty()).map(Secret::new);
-        let first_port = first_port()?;
+        let platform = NativePlatform::new(directory, secret_variable(MASTER_KEY), first_port()?);
         let (name, connections) = (name.to_owned(), DeploymentClient::default());
-        let platform = NativePlatform::new(directory, master_key, first_port);
         let platform = if self.accepts_unrecorded { platform.accepting_unrecorded_backends() } else { platform };
         Ok(Host::new(HostParts { platform: Box::new(platform), name, providers, connections, local_binaries }))
     }
+}
+
+/// Returns a variable with a secret; none where it is empty.
+pub(crate) fn secret_variable(name: &str) -> Option<Secret> {
+    std::env::var(name).ok().filter(|value| !value.is_empty()).map(Secret::new)
 }
 
 /// Returns the canonical path, without links and `..`: backends are started with paths in it, and another spelling

@@ -21,6 +21,8 @@ variables! {
     ALLOW_PLAIN_HTTP = "CONVEXINFRA_ALLOW_PLAIN_HTTP";
     /// The master key instead of the file `master.key`, 64 hex digits
     MASTER_KEY = "CONVEXINFRA_MASTER_KEY";
+    /// The master key that `key rotate-master` puts into the place of the one of today, 64 hex digits
+    NEXT_MASTER_KEY = "CONVEXINFRA_NEXT_MASTER_KEY";
     /// The instance secret for `key issue` and `key check`; never a flag
     INSTANCE_SECRET = "CONVEXINFRA_INSTANCE_SECRET";
     /// Set by the scripts of `completions` when a shell asks for candidates

@@ -13,7 +13,7 @@ use crate::failpoint;
 use crate::model::{Diagnostic, Secret, shell_word};
 
 /// What a master key is called until it is written to the end.
-const TEMPORARY_KEY_PREFIX: &str = ".master.key.";
+pub(super) const TEMPORARY_KEY_PREFIX: &str = ".master.key.";
 
 /// The directory that a host lives in.
 pub struct Home {
@@ -117,10 +117,6 @@ impl Home {
         super::reserve::release(&self.directory);
     }
 
-    fn key_file(&self) -> PathBuf {
-        self.directory.join("master.key")
-    }
-
     /// Makes the directory, for its owner only.
     pub fn create(&self) -> Result<(), HomeError> {
         let failed = |source| HomeError::Directory { path: self.directory.display().to_string(), verb: "created", source };
@@ -150,15 +146,37 @@ impl Home {
         HomeError::KeyMissing { store: self.store().display().to_string(), key: self.key_file().display().to_string() }
     }
 
+    /// Returns whether the master key comes from outside of the directory.
+    pub(super) fn has_outside_key(&self) -> bool {
+        self.master_key.is_some()
+    }
+
+    /// Returns the file of the master key.
+    pub(super) fn key_file(&self) -> PathBuf {
+        self.directory.join("master.key")
+    }
+
+    /// Returns the directory.
+    pub(super) fn directory(&self) -> &Path {
+        &self.directory
+    }
+
     /// Returns the master key, if there is one already.
     pub fn existing_master_key(&self) -> Result<Option<MasterKey>, HomeError> {
         if let Some(text) = &self.master_key {
             let place = "`CONVEXINFRA_MASTER_KEY`".to_owned();
             return MasterKey::parse(text.expose()).map(Some).ok_or(HomeError::KeyShape { place });
         }
-        let path = self.key_file();
-        self.check_key_file(&path)?;
-        match crate::system::read_regular_text(&path, 4096).map(Zeroizing::new).map_err(std::io::Error::from) {
+        if let Some(key) = self.rotated_key()? {
+            return Ok(Some(key));
+        }
+        self.read_key(&self.key_file())
+    }
+
+    /// Reads a file with a master key; none where there is none.
+    pub(super) fn read_key(&self, path: &Path) -> Result<Option<MasterKey>, HomeError> {
+        self.check_key_file(path)?;
+        match crate::system::read_regular_text(path, 4096).map(Zeroizing::new).map_err(std::io::Error::from) {
             Ok(text) => {
                 MasterKey::parse(&text).map(Some).ok_or_else(|| HomeError::KeyShape { place: format!("`{}`", path.display()) })
             }
@@ -179,7 +197,8 @@ impl Home {
             let shown = path.display();
             if metadata.uid() != rustix::process::geteuid().as_raw() {
                 let message = format!("the master key `{shown}` belongs to another user (uid {})", metadata.uid());
-                let help = format!("if it is yours, take it over with\n    chown \"$(id -u)\" {}", shell_word(&shown.to_string()));
+                let help =
+                    format!("if it is yours, take it over with\n    chown \"$(id -u)\" {}", shell_word(&shown.to_string()));
                 return Err(HomeError::Exposed(message, help));
             }
             if metadata.mode() & 0o077 != 0 {
@@ -280,7 +299,7 @@ impl Home {
 
     /// Held while a key is made, so that what others are about to place is not taken for a leftover.
     #[cfg(unix)]
-    fn lock_directory(&self) -> std::io::Result<fs::File> {
+    pub(super) fn lock_directory(&self) -> std::io::Result<fs::File> {
         let directory = fs::File::open(&self.directory)?;
         // A file system without locks has no second process on it either.
         let _ = rustix::fs::flock(&directory, rustix::fs::FlockOperation::LockExclusive);
@@ -288,7 +307,7 @@ impl Home {
     }
 
     #[cfg(not(unix))]
-    fn turn(&self) -> std::io::Result<()> {
+    pub(super) fn lock_directory(&self) -> std::io::Result<()> {
         Ok(())
     }
 

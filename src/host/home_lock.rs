@@ -11,6 +11,9 @@ use super::home::{Home, HomeError};
 use crate::api::ControlError;
 use crate::model::Diagnostic;
 
+/// How the occupant of a home is named while its master key is rotated.
+pub(super) const ROTATION: &str = "the rotation of its master key";
+
 /// The right to write in a home, for as long as this is kept.
 pub(super) struct HomeLock {
     _file: Option<File>,
@@ -40,6 +43,9 @@ impl Home {
         if !is_acquired(file.try_lock_shared()).map_err(|error| self.lock_failed("locked", error))? {
             let mut who = String::new();
             let _ = file.read_to_string(&mut who);
+            if one_line(&who) == ROTATION {
+                return Err(home_in_use("the master key of this home is being rotated"));
+            }
             let message = format!("this home is served at {}, so only that server writes in it", one_line(&who));
             let help =
                 "name the server with `--control-plane URL`, or in the manifest with\n    [control_plane]\n    url = \"…\"";
@@ -73,7 +79,7 @@ impl Home {
 
 /// Another process writes here now.
 pub(super) fn home_in_use(message: &str) -> ControlError {
-    let help = "wait until it is done, or give this server a home of its own with `--home PATH`";
+    let help = "wait until it is done, or name another home with `--home PATH`";
     ControlError::Refused(Diagnostic::new("home.occupied", message).with_help(help))
 }
 

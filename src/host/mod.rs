@@ -31,6 +31,8 @@ mod janitor;
 #[cfg(feature = "native")]
 mod keep_running;
 #[cfg(feature = "native")]
+mod key_rotation;
+#[cfg(feature = "native")]
 mod moves;
 #[cfg(not(feature = "native"))]
 #[path = "moves_stub.rs"]

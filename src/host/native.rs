@@ -56,6 +56,10 @@ impl NativePlatform {
         Self { accepts_unrecorded: true, ..self }
     }
 
+    pub(super) fn home(&self) -> &Home {
+        &self.home
+    }
+
     fn reader(&self) -> Result<Option<HostAuthority>, ControlError> {
         if let Some(reader) = lock(&self.readers).pop() {
             return Ok(Some(reader));
@@ -71,7 +75,7 @@ impl NativePlatform {
         Ok(Some(authority))
     }
 
-    fn open_writer(&self) -> Result<HostAuthority, ControlError> {
+    pub(super) fn open_writer(&self) -> Result<HostAuthority, ControlError> {
         self.home.create()?;
         let key = self.home.master_key(self.home.store().exists())?;
         let store = SqliteStore::open(&self.home.store()).map_err(store_unusable)?;

@@ -35,7 +35,7 @@ impl Host {
     /// The rows or the master key cannot be read.
     pub fn snapshots(&self, project: &ProjectName) -> Result<Option<SnapshotStore>, ControlError> {
         let Some(folder) = self.platform.snapshot_folder() else { return Ok(None) };
-        let key = self.read_rows(|authority| Ok(authority.vault().snapshot_key(project)))?;
+        let key = self.read_rows(|authority| authority.snapshot_key(project))?;
         Ok(key.map(|key| SnapshotStore::new(folder.join(project.as_str()), ChunkCodec::sealed(&key))))
     }
 

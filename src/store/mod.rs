@@ -143,6 +143,8 @@ pub trait Rows: HistoryRows {
     fn key_check(&self) -> Result<Option<KeyCheckRow>, StoreError>;
     /// Writes it, in place of the one that there was.
     fn put_key_check(&self, row: &KeyCheckRow) -> Result<(), StoreError>;
+    /// Forgets what the operations that have ended were asked for.
+    fn forget_requests(&self) -> Result<(), StoreError>;
     /// Returns the ceilings of a project, or those of every project that has none of its own.
     fn quota(&self, project: Option<&ProjectName>) -> Result<Option<Quota>, StoreError>;
     /// Writes them.
@@ -209,6 +211,12 @@ pub trait Store {
         Self: Sized,
     {
         run_transaction(self, Access::Write(durability), work)
+    }
+}
+
+impl<S: Store> Store for &S {
+    fn transact(&self, access: Access, work: &mut dyn FnMut(&dyn Rows) -> TransactionOutcome) -> Result<(), StoreError> {
+        (**self).transact(access, work)
     }
 }
 

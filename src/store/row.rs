@@ -245,6 +245,8 @@ pub struct KeyCheckRow {
     pub unchained: Option<u64>,
     /// The MAC under the master key.
     pub seal: Option<String>,
+    /// The keys from before the master key was rotated that are still needed, sealed; none where it never was.
+    pub retired: Option<Vec<u8>>,
 }
 
 /// A token as it is kept.

@@ -18,6 +18,7 @@ mod examples;
 mod fork;
 mod home;
 mod manifest;
+mod master_key;
 mod network;
 mod newcomer;
 mod ownership;

@@ -12,6 +12,7 @@ mod disk;
 mod encrypted;
 mod expiry;
 mod listening;
+mod master_key;
 mod network;
 #[path = "../cli/ownership.rs"]
 mod ownership;

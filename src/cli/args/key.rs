@@ -33,12 +33,21 @@ pub(crate) enum KeyCommand {
     },
     /// Give a backend another instance secret and admin key; every key from before is refused then.
     Rotate(Rotate),
+    /// Seal everything in this home under another master key, while nothing else writes there.
+    RotateMaster(RotateMaster),
 }
 
 #[derive(Debug, Args)]
 pub(crate) struct Rotate {
     /// The backend; may be left out when there is just one.
     pub(crate) name: Option<BackendName>,
+    /// Do not ask.
+    #[arg(long, short = 'y')]
+    pub(crate) yes: bool,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct RotateMaster {
     /// Do not ask.
     #[arg(long, short = 'y')]
     pub(crate) yes: bool,

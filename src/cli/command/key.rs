@@ -51,8 +51,8 @@ pub(super) fn run(context: &Context, args: &Args) -> Result<Exit, AppError> {
             })?;
             check(context, text.trim(), instance_name.as_deref(), &secret)
         }
-        // It is done by the control plane, which has the secret.
-        KeyCommand::Rotate(_) => Ok(Exit::Usage),
+        // They are done by the control plane, which has the secret.
+        KeyCommand::Rotate(_) | KeyCommand::RotateMaster(_) => Ok(Exit::Usage),
     }
 }
 

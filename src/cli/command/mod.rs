@@ -28,6 +28,7 @@ mod render;
 mod restore;
 mod rollback;
 mod rotate;
+mod rotate_master;
 mod schema;
 mod serve;
 mod server;
@@ -54,6 +55,7 @@ pub(super) fn run(context: &Context, command: Command) -> Result<Exit, AppError>
         Command::Completions(args) => completions::run(context, &args),
         Command::Skill(args) => skill::run(context, &args),
         Command::Key(Key { command: KeyCommand::Rotate(args) }) => runtime()?.block_on(rotate::run(context, &args)),
+        Command::Key(Key { command: KeyCommand::RotateMaster(args) }) => rotate_master::run(context, &args),
         Command::Key(args) => key::run(context, &args),
         Command::Kubernetes(args) => kubernetes::run(context, &args),
         Command::Render(args) => render::run(context, &args),

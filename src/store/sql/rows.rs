@@ -301,19 +301,25 @@ impl<C: Connection> Rows for SqlRows<'_, C> {
     }
 
     fn key_check(&self) -> Result<Option<KeyCheckRow>, StoreError> {
-        self.one("SELECT mark, unbound, seal FROM key_marks", &[], |row| {
+        self.one("SELECT mark, unbound, seal, retired FROM key_marks", &[], |row| {
             Ok(KeyCheckRow {
                 value: row.string(0)?.to_owned(),
                 unchained: row.optional_number(1)?,
                 seal: row.optional_string(2)?,
+                retired: row.bytes(3)?.map(<[u8]>::to_vec),
             })
         })
     }
 
     fn put_key_check(&self, row: &KeyCheckRow) -> Result<(), StoreError> {
         self.run("DELETE FROM key_marks", &[])?;
-        let values = [(&row.value).into(), row.unchained.into(), row.seal.as_ref().into()];
-        self.run("INSERT INTO key_marks (mark, unbound, seal) VALUES (?1, ?2, ?3)", &values)
+        let retired = row.retired.as_ref().into();
+        let values = [(&row.value).into(), row.unchained.into(), row.seal.as_ref().into(), retired];
+        self.run("INSERT INTO key_marks (mark, unbound, seal, retired) VALUES (?1, ?2, ?3, ?4)", &values)
+    }
+
+    fn forget_requests(&self) -> Result<(), StoreError> {
+        self.run("UPDATE operations SET digest = NULL, pending = NULL WHERE ended_at IS NOT NULL", &[])
     }
 
     fn quota(&self, project: Option<&ProjectName>) -> Result<Option<Quota>, StoreError> {
