@@ -13,7 +13,7 @@ use crate::api::{ControlPlane, IfMissing, OperationRequest, Preflight, Work};
 use crate::manifest::{FieldLiteral, field_edit};
 use crate::model::{
     ActualBackend, BackendName, ControlPlaneInfo, DEFAULT_ENV_FILE, Diagnostic, DowngradeConsent, Edit, Exit, Location,
-    MoveConsent, ReleaseOrder, Scope, Snapshot, StepKey,
+    MoveConsent, Phase, ReleaseOrder, Scope, Snapshot, StepKey,
 };
 use crate::plan::{self, Action, ObservedState, Plan, PlanOptions, Step, Task};
 
@@ -103,7 +103,7 @@ impl<'a> Session<'a> {
         };
         let actual = ObservedState { snapshot, env_files: states, remembered };
         let mut plan = plan::build(desired, &actual, intent);
-        let ordered = self.release_orders(&plan).await;
+        let ordered = self.release_orders(&plan, &actual.snapshot).await;
         if !ordered.newer.is_empty() {
             let mut intent = intent.clone();
             intent.allow_downgrade.extend(ordered.newer.iter().cloned());
@@ -130,13 +130,15 @@ impl<'a> Session<'a> {
     }
 
     /// Asks the builds themselves for the order of releases whose names do not tell it.
-    async fn release_orders(&self, plan: &Plan) -> ReleaseOrders {
-        let desired = &self.manifest.desired;
+    async fn release_orders(&self, plan: &Plan, snapshot: &Snapshot) -> ReleaseOrders {
+        let (desired, existing) = (&self.manifest.desired, snapshot.by_name());
         let mut orders = ReleaseOrders::default();
         for refusal in plan.refusals.iter().filter(|refusal| refusal.code == plan::RELEASE_ORDER_UNKNOWN) {
             let Some(name) = refusal.address.as_ref().map(|address| &address.backend) else { continue };
             let Some(backend) = desired.backends.get(name) else { continue };
-            if backend.spec.provider.descriptor().location != Location::Engine {
+            // What was begun and did not end may be newer than the build that is noted.
+            let is_ready = existing.get(name).is_some_and(|existing| existing.phase == Phase::Ready);
+            if !is_ready || backend.spec.provider.descriptor().location != Location::Engine {
                 continue;
             }
             let work = Work::Put {
