@@ -118,6 +118,11 @@ impl<S: Store> Authority<S> {
         self.store.read(|rows| Ok(rows.token(token)?.and_then(|row| row.record.project)))
     }
 
+    /// Returns whether nothing is kept here of any project. What was taken over of tokens and ceilings is the directory's.
+    pub fn is_blank(&self) -> Result<bool, AuthorityError> {
+        self.store.read(|rows| Ok(rows.projects()?.is_empty() && rows.leases()?.is_empty()))
+    }
+
     /// Returns whether an operation has not ended.
     pub fn has_open_operations(&self) -> Result<bool, AuthorityError> {
         self.store.read(|rows| Ok(!rows.open_operations(None)?.is_empty()))
@@ -141,6 +146,27 @@ mod tests {
         let store = SqliteStore::open(&folder.path().join(name)).unwrap();
         let entropy = |bytes: &mut [u8]| getrandom::fill(bytes).map_err(|_| EntropyError);
         Authority::new(store, Vault::new(MasterKey::new([5; 32])), entropy)
+    }
+
+    #[test]
+    fn what_the_directory_said_makes_no_project() {
+        let folder = tempfile::tempdir().unwrap();
+        let (directory, shard) = (authority(&folder, "directory"), authority(&folder, "shard"));
+        let actor = Actor { token: None, name: "test".to_owned() };
+        let request = TokenRequest { project: None, scope: Scope::Operator, note: String::new(), ttl: None };
+        let issued = directory.create_token(&request, &[], &actor, NOW).unwrap();
+        shard.apply_lookup(&directory.lookup_token(&issued.token).unwrap()).unwrap();
+        assert!(shard.is_blank().unwrap());
+        let project = ProjectName::parse("shop").unwrap();
+        shard
+            .set_quota(
+                &crate::api::ResourceLevel::Project(project),
+                &Quota { backends: Some(1), ..Quota::default() },
+                &actor,
+                NOW,
+            )
+            .unwrap();
+        assert!(!shard.is_blank().unwrap());
     }
 
     #[test]

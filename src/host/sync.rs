@@ -27,6 +27,11 @@ impl Host {
         Ok(self.read_rows(|authority| authority.project_sync(project))?.flatten())
     }
 
+    /// Returns whether nothing is kept here of any project.
+    pub fn is_blank(&self) -> Result<bool, ControlError> {
+        Ok(self.read_rows(|authority| authority.is_blank())?.unwrap_or(true))
+    }
+
     /// Takes note of a project and its tokens.
     pub fn apply_project_sync(&self, registration: &ProjectSync) -> Result<(), ControlError> {
         self.write_rows(|authority| authority.apply_project_sync(registration, self.now()))

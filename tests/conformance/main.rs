@@ -17,6 +17,7 @@ mod place;
 mod policies;
 mod resume;
 mod script;
+mod unknown;
 mod worker;
 
 use conversation::Conversation;

@@ -116,6 +116,18 @@ impl Worker {
         format!("http://127.0.0.1:{}", self.port.unwrap())
     }
 
+    /// Returns how many bytes its objects keep on the disk.
+    pub(super) fn stored_bytes(&self) -> u64 {
+        fn size(path: &Path) -> u64 {
+            let Ok(about) = fs::metadata(path) else { return 0 };
+            if about.is_file() {
+                return about.len();
+            }
+            fs::read_dir(path).into_iter().flatten().flatten().map(|entry| size(&entry.path())).sum()
+        }
+        size(&self.folder.path().join("storage"))
+    }
+
     /// What it said.
     pub(super) fn log(&self) -> String {
         fs::read_to_string(self.folder.path().join("log")).unwrap_or_default()

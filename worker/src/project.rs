@@ -2,7 +2,7 @@
 //!
 //! Must not do: answer a request that did not come through the entry, or one about another project.
 
-use std::cell::{Cell, OnceCell, RefCell};
+use std::cell::{Cell, RefCell};
 use std::time::Duration;
 
 use convexinfra::api::ControlError;
@@ -27,7 +27,9 @@ const RETRY_ALARM_AFTER: Duration = Duration::from_secs(60);
 pub struct Project {
     state: State,
     env: Env,
-    object: OnceCell<Object>,
+    object: RefCell<Option<Object>>,
+    /// How many requests and alarms are being worked on.
+    busy: Cell<usize>,
     /// What the catalog was last told.
     registered: RefCell<Option<ProjectSync>>,
     /// Whether it was seen to that what an earlier life of this object left open goes on.
@@ -36,12 +38,23 @@ pub struct Project {
 
 impl DurableObject for Project {
     fn new(state: State, env: Env) -> Self {
-        Self { state, env, object: OnceCell::new(), registered: RefCell::new(None), awake: Cell::new(false) }
+        Self {
+            state,
+            env,
+            object: RefCell::default(),
+            busy: Cell::new(0),
+            registered: RefCell::new(None),
+            awake: Cell::new(false),
+        }
     }
 
     async fn fetch(&self, request: Request) -> worker::Result<Response> {
         let id = reply::id_of(&request);
-        match self.handle(request).await {
+        let busy = Busy::begin(&self.busy);
+        let handled = self.handle(request).await;
+        drop(busy);
+        self.discard_blank().await;
+        match handled {
             Ok(response) => Ok(response),
             Err(error) => reply::problem(error, Some(&id)),
         }
@@ -52,21 +65,50 @@ impl DurableObject for Project {
         // money until it is noticed.
         let again = platform::now().0.saturating_add(millis(RETRY_ALARM_AFTER));
         self.state.storage().set_alarm(RETRY_ALARM_AFTER).await?;
-        match self.sweep().await {
+        let busy = Busy::begin(&self.busy);
+        let swept = self.sweep().await;
+        drop(busy);
+        match swept {
             Ok(next) => self.set_next_alarm(again, next).await?,
             Err(error) => console_error!("the alarm could not do its work and rings again: {error}"),
         }
+        self.discard_blank().await;
         Response::empty()
     }
 }
 
 impl Project {
-    fn object(&self) -> Result<&Object, ControlError> {
-        if let Some(object) = self.object.get() {
-            return Ok(object);
+    fn object(&self) -> Result<Object, ControlError> {
+        if let Some(object) = &*self.object.borrow() {
+            return Ok(object.clone());
         }
         let object = Object::open(&self.state, &self.env, ShardRole::Projects)?;
-        Ok(self.object.get_or_init(|| object))
+        self.object.replace(Some(object.clone()));
+        Ok(object)
+    }
+
+    /// Deletes the rows of an object in which nothing is kept, as after a question about a project that never was. The next
+    /// request makes them anew.
+    async fn discard_blank(&self) {
+        let opened = self.object.borrow().clone();
+        let Some(object) = opened.filter(|_| self.busy.get() == 0) else { return };
+        match object.host.is_blank() {
+            Ok(true) => {}
+            // What cannot be read is no reason to delete it.
+            Ok(false) | Err(_) => return,
+        }
+        // Nothing is awaited between the look and the deletion, which is done when it is asked for: no request comes in between.
+        self.object.replace(None);
+        self.awake.set(false);
+        let storage = self.state.storage();
+        let mut cleared = storage.delete_all().await;
+        // An alarm that a request has set meanwhile stays.
+        if cleared.is_ok() && self.object.borrow().is_none() && self.busy.get() == 0 {
+            cleared = storage.delete_alarm().await;
+        }
+        if let Err(error) = cleared {
+            console_error!("the rows of a project that is not there stay: {error}");
+        }
     }
 
     async fn handle(&self, request: Request) -> Result<Response, ControlError> {
@@ -86,11 +128,11 @@ impl Project {
             // Set before anything is accepted: what is written down together with it goes on even if this is cut off here.
             self.ring_in(SWEEP_INTERVAL).await?;
         } else if !self.awake.replace(true) {
-            self.schedule(object).await?;
+            self.schedule(&object).await?;
         }
         let response = object.answer(request).await.map_err(failed)?;
         if writes {
-            self.register(object, &project).await?;
+            self.register(&object, &project).await?;
         }
         Ok(response)
     }
@@ -101,7 +143,7 @@ impl Project {
         // What cannot be done now is in the log, and is tried again.
         let _ = object.host.sweep();
         for project in object.host.projects()? {
-            self.register(object, &project).await?;
+            self.register(&object, &project).await?;
         }
         object.host.next_sweep()
     }
@@ -152,6 +194,22 @@ impl Project {
         let (): () = directory::ask(&self.env, &question).await?;
         self.registered.replace(Some(sync));
         Ok(())
+    }
+}
+
+/// Counts one more until it is dropped.
+struct Busy<'a>(&'a Cell<usize>);
+
+impl<'a> Busy<'a> {
+    fn begin(count: &'a Cell<usize>) -> Self {
+        count.set(count.get() + 1);
+        Self(count)
+    }
+}
+
+impl Drop for Busy<'_> {
+    fn drop(&mut self) {
+        self.0.set(self.0.get().saturating_sub(1));
     }
 }
 
