@@ -16,7 +16,7 @@ use crate::model::{
 use crate::provider::fly::FlyError;
 use crate::provider::kit::log_text;
 use crate::provider::kit::redact::Redactor;
-use crate::provider::{LogPosition, Provider, ProviderError};
+use crate::provider::{LogPosition, Provider, ProviderError, StateJournal};
 
 /// How long a living process may take to answer. Large databases are known to need more than 30 s.
 const READY_TIMEOUT: Duration = Duration::from_secs(300);
@@ -33,18 +33,18 @@ const LOG_LINES: usize = 8;
 
 impl Host {
     /// Performs one effect.
-    pub(super) async fn run_effect(&self, effect: Effect, notice: ProgressFn<'_>) -> EffectResult {
+    pub(super) async fn run_effect(&self, effect: Effect, notice: ProgressFn<'_>, journal: &dyn StateJournal) -> EffectResult {
         match effect {
             Effect::PrepareStorage(placement) => storage::prepare(self, &placement, notice).await,
             Effect::ReleaseStorage(placement, disposal) => storage::release(self, &placement, disposal, notice).await,
-            Effect::Ensure(placement) => match self.ensure(&placement, notice).await {
+            Effect::Ensure(placement) => match self.ensure(&placement, notice, journal).await {
                 Ok(references) => {
                     failpoint::hit("host.ensured");
                     EffectResult::Ensured(references)
                 }
                 Err(failure) => EffectResult::Failed(failure),
             },
-            Effect::StartRelease(placement) => match self.ensure(&placement, notice).await {
+            Effect::StartRelease(placement) => match self.ensure(&placement, notice, journal).await {
                 Ok(references) => {
                     failpoint::hit("host.release_started");
                     EffectResult::ReleaseStarted(references)
@@ -107,10 +107,15 @@ impl Host {
         }
     }
 
-    async fn ensure(&self, placement: &ResolvedBackend, notice: ProgressFn<'_>) -> Result<ProviderState, EffectFailure> {
+    async fn ensure(
+        &self,
+        placement: &ResolvedBackend,
+        notice: ProgressFn<'_>,
+        journal: &dyn StateJournal,
+    ) -> Result<ProviderState, EffectFailure> {
         let provider = self.provider(placement.spec.provider)?;
         self.check_data_version(placement).await?;
-        provider.ensure(placement, notice).await.map_err(|error| effect_failure(placement, &error))
+        provider.ensure_recorded(placement, notice, journal).await.map_err(|error| effect_failure(placement, &error))
     }
 
     async fn stop(&self, placement: &ResolvedBackend) -> Result<(), EffectFailure> {

@@ -16,6 +16,7 @@ use futures_util::FutureExt;
 use tokio::sync::watch;
 
 use super::janitor::SWEEP_INTERVAL;
+use super::journal::OperationJournal;
 use super::registry::{
     Activity, BackendKey, BackendLock, Cancellation, OperationRegistry, RunningGuard, cancellation, error_code,
 };
@@ -219,8 +220,9 @@ impl Host {
             };
             let step = effect.step();
             let deadline = Duration::from_secs(step.deadline_seconds());
+            let journal = OperationJournal::new(self, operation);
             let end = tokio::select! {
-                end = self.run_effect(effect, notice) => end,
+                end = self.run_effect(effect, notice, &journal) => end,
                 () = self.platform.sleep(deadline) => {
                     let message = format!("{} did not end within {} min", step.label(), deadline.as_secs() / 60);
                     let finding = Diagnostic::new("control.step_timeout", message)

@@ -28,6 +28,7 @@ mod home;
 #[cfg(feature = "native")]
 mod home_lock;
 mod janitor;
+mod journal;
 #[cfg(feature = "native")]
 mod keep_running;
 #[cfg(feature = "native")]

@@ -100,6 +100,17 @@ pub trait Provider: Send + Sync {
     /// that it can go back to waits for the answer itself, and goes back if there is none.
     async fn ensure(&self, placement: &ResolvedBackend, notice: ProgressFn<'_>) -> Result<ProviderState, ProviderError>;
 
+    /// Brings the backend up as [`Provider::ensure`] does, and records in a journal on the way what a repetition goes on from
+    /// that follows a kill. What was recorded comes back in the provider state of the placement.
+    async fn ensure_recorded(
+        &self,
+        placement: &ResolvedBackend,
+        notice: ProgressFn<'_>,
+        _: &dyn StateJournal,
+    ) -> Result<ProviderState, ProviderError> {
+        self.ensure(placement, notice).await
+    }
+
     /// Stops the backend and leaves everything that belongs to it. Succeeds when it does not run.
     async fn stop(&self, placement: &ResolvedBackend) -> Result<(), ProviderError> {
         let message = format!("provider `{}` cannot stop `{}` and leave it where it is", self.kind(), placement.name);
@@ -204,6 +215,13 @@ pub trait Provider: Send + Sync {
 
     /// Reads from the backend's log.
     async fn logs(&self, placement: &ResolvedBackend, from: LogPosition) -> Result<LogChunk, ProviderError>;
+}
+
+/// Records parts of the provider state of one backend while a verb runs.
+pub trait StateJournal: Send + Sync {
+    /// Records a value under a key, or forgets it. What could not be recorded is what it is without a journal: the repetition
+    /// has to find it out.
+    fn record(&self, key: &str, value: Option<&str>);
 }
 
 /// Receives what a long verb has to say while it runs, such as the progress of a download.

@@ -6,8 +6,8 @@ use std::process::{Command, Stdio};
 use std::time::Duration;
 
 use convexinfra::model::ProviderState;
-use convexinfra::provider::Provider;
 use convexinfra::provider::fly::{ApiEndpoints, Fly, FlyConfig as FlySettings, ReqwestTransport};
+use convexinfra::provider::{Provider, StateJournal};
 
 use super::fixture::{Fixture, placement, timeouts};
 use fake_fly::settings::TOKEN;
@@ -19,6 +19,27 @@ use fixture::{CliFixture, crash::CrashPoint};
 const URL: &str = "CONVEXINFRA_TEST_FLY";
 const VERB: &str = "CONVEXINFRA_TEST_VERB";
 const NOTES: &str = "CONVEXINFRA_TEST_NOTES";
+const JOURNAL: &str = "CONVEXINFRA_TEST_JOURNAL";
+
+/// Keeps what is recorded in a file, as a control plane does in its rows.
+struct FileJournal(std::path::PathBuf);
+
+impl FileJournal {
+    fn state(&self) -> ProviderState {
+        std::fs::read(&self.0).map_or_else(|_| ProviderState::new(), |text| serde_json::from_slice(&text).unwrap())
+    }
+}
+
+impl StateJournal for FileJournal {
+    fn record(&self, key: &str, value: Option<&str>) {
+        let mut state = self.state();
+        match value {
+            Some(value) => state.insert(key.to_owned(), value.to_owned()),
+            None => state.remove(key),
+        };
+        std::fs::write(&self.0, serde_json::to_string(&state).unwrap()).unwrap();
+    }
+}
 
 /// Not a test but the command that the tests below kill: this test binary, started once more.
 #[tokio::test]
@@ -38,6 +59,11 @@ async fn command() {
             placement.spec.tuning.max_concurrent_queries = Some(8);
             fly.ensure(&placement, &|_| {}).await.map(drop).unwrap();
         }
+        "recorded update" => {
+            placement.spec.tuning.max_concurrent_queries = Some(8);
+            let journal = FileJournal(std::env::var(JOURNAL).unwrap().into());
+            fly.ensure_recorded(&placement, &|_| {}, &journal).await.map(drop).unwrap();
+        }
         "ensure" => fly.ensure(&placement, &|_| {}).await.map(drop).unwrap(),
         "remove" => fly.remove(&placement, &|_| {}).await.unwrap(),
         other => panic!("{other}"),
@@ -46,11 +72,17 @@ async fn command() {
 
 /// Runs a verb in a process of its own that is killed at a point; whether it came there.
 fn killed_at(fixture: &Fixture, verb: &str, fault: &str) -> bool {
+    killed_recording(fixture, verb, fault, std::path::Path::new(""))
+}
+
+/// Does the same with a file for what the verb records.
+fn killed_recording(fixture: &Fixture, verb: &str, fault: &str, journal: &std::path::Path) -> bool {
     let mut command = Command::new(std::env::current_exe().unwrap());
     command
         .args(["--exact", "crash::command", "--nocapture"])
         .env(URL, fixture.fly.host_url())
         .env(VERB, verb)
+        .env(JOURNAL, journal)
         .env("CONVEXINFRA_FAULT", fault)
         .stdin(Stdio::null())
         .stdout(Stdio::null())
@@ -93,6 +125,36 @@ async fn a_killed_update_is_taken_up_again_and_its_lease_runs_out() {
         assert_eq!(fixture.config()["env"]["APPLICATION_MAX_CONCURRENT_QUERIES"], "8");
         assert_eq!(fixture.drift().await, Vec::<String>::new(), "{point}");
     }
+}
+
+/// Each kill leaves a lease that lasts longer than anybody here waits, and each repetition takes it up.
+#[cfg(debug_assertions)]
+#[tokio::test]
+async fn endless_kills_under_a_lease_do_not_stall_an_update() {
+    const KILLS: usize = 25;
+    let mut fixture = Fixture::friendly();
+    fixture.ensure().await;
+    let folder = tempfile::tempdir().unwrap();
+    let journal = FileJournal(folder.path().join("journal"));
+    let state = fixture.placement.provider_state.clone();
+    for kill in 1..=KILLS {
+        let killed = killed_recording(&fixture, "recorded update", "provider.fly.lease_recorded:1", &journal.0);
+        assert!(killed, "kill {kill}: it did not get the lease");
+        assert!(fixture.fly.world().apps[&fixture.app()].machines[0].lease.is_some(), "{kill}");
+        fixture.placement.provider_state = state.clone();
+        fixture.placement.provider_state.extend(journal.state());
+    }
+    assert_eq!(fixture.fly.count("POST", "/v1/apps/*/machines/*/lease"), KILLS, "a lease was asked for again and again");
+    fixture.placement.spec.tuning.max_concurrent_queries = Some(8);
+    let notice = |text: String| panic!("{text}");
+    fixture.placement.provider_state = fixture.provider.ensure_recorded(&fixture.placement, &notice, &journal).await.unwrap();
+    assert_eq!((journal.state(), fixture.drift().await), (ProviderState::new(), Vec::new()));
+    assert!(fixture.fly.world().apps[&fixture.app()].machines[0].lease.is_none(), "the lease was kept");
+    // What was recorded of a lease that ran out is in nobody's way.
+    fixture.placement.provider_state.insert(format!("lease.{}", fixture.machines()[0]), "000000000000".to_owned());
+    fixture.placement.spec.tuning.max_concurrent_queries = Some(9);
+    fixture.ensure().await;
+    assert_eq!(fixture.drift().await, Vec::<String>::new());
 }
 
 #[cfg(debug_assertions)]

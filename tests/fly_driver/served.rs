@@ -53,6 +53,26 @@ impl Control {
     }
 }
 
+/// What the server had begun under the lease of a machine goes on under it, and nothing waits for its end.
+#[cfg(debug_assertions)]
+#[test]
+fn a_server_killed_under_a_lease_takes_it_up_again() {
+    let Scene { fly, world, mut control } = scene(&[("CONVEXINFRA_FAULT", "provider.fly.lease_recorded:1")]).unwrap();
+    world.run_expecting(0, &PROVISION);
+    let manifest = world.read("convex.toml");
+    world.manifest(&format!("{manifest}\n[backends.preview.tuning]\nmax_concurrent_queries = 8\n"));
+    let running = world.spawn(&["apply", "--yes"]);
+    control.0.wait();
+    let has_lease = || fly.world().apps.values().any(|app| app.machines.iter().any(|machine| machine.lease.is_some()));
+    assert!(has_lease());
+    control.start_again(&[("CONVEXINFRA_FAULT", "")]);
+    let run = running.end();
+    assert_eq!(run.code(), 0, "{run}");
+    assert!(!run.err.contains("waiting for machine"), "{run}");
+    assert!(!has_lease(), "the lease was kept");
+    world.assert_converged();
+}
+
 /// The server goes in the middle, and what it had begun goes on with the next one; the client sees one answer.
 #[cfg(debug_assertions)]
 #[test]

@@ -166,6 +166,22 @@ impl<S: Store> Authority<S> {
         Ok(next)
     }
 
+    /// Records a part of the provider state of an operation's backend, or forgets it. A power cut may lose it.
+    ///
+    /// # Errors
+    /// [`ControlError::LeaseLost`] when another holder has taken the lease over; nothing is written then.
+    pub fn record_state(&self, operation: &Operation, key: &str, value: Option<&str>) -> Result<(), AuthorityError> {
+        self.store.write(Durability::NoFsync, |rows| {
+            check_still_owned(rows, operation)?;
+            let mut row = backend_row(rows, operation)?;
+            match value {
+                Some(value) => row.references.insert(key.to_owned(), value.to_owned()),
+                None => row.references.remove(key),
+            };
+            Ok(rows.put_backend(&row)?)
+        })
+    }
+
     /// Records that an operation began a later step than ever before, which gives it its whole budget of attempts again.
     fn note_progress(&self, rows: &dyn Rows, operation: &mut Operation, next: &Transition) -> Result<(), AuthorityError> {
         let Transition::Perform(effect) = next else { return Ok(()) };

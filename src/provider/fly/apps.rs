@@ -11,8 +11,8 @@ use super::{FlyConfig, requests};
 use crate::failpoint;
 use crate::model::ResolvedBackend;
 use crate::model::fly::{ADOPT_APP_KEY, RETAINED_BACKEND_KEY, dashboard_app_name};
-use crate::provider::ProgressFn;
 use crate::provider::kit::owner::Ownership;
+use crate::provider::{ProgressFn, StateJournal};
 
 /// The alias of a user's own organisation.
 const PERSONAL: &str = "personal";
@@ -28,6 +28,8 @@ pub(super) struct AppReconciler<'a> {
     /// The app.
     pub(super) app: String,
     pub(super) notice: ProgressFn<'a>,
+    /// Where leases are recorded; none where a verb is not resumed from rows.
+    pub(super) journal: Option<&'a dyn StateJournal>,
     /// What belongs to it.
     pub(super) role: AppRole,
 }

@@ -19,7 +19,7 @@ use crate::failpoint;
 use crate::model::fly::{APP_KEY, REGION_KEY, RETAINED_BACKEND_KEY, app_url};
 use crate::model::{INTERNAL_URL, ProviderState, ResolvedBackend};
 use crate::provider::kit::owner::Ownership;
-use crate::provider::{ProgressFn, ProviderError};
+use crate::provider::{ProgressFn, ProviderError, StateJournal};
 
 /// How often a volume is looked for again that went away before a machine was made over it.
 const MAX_ATTEMPTS: u32 = 3;
@@ -47,6 +47,7 @@ pub(super) async fn ensure(
     settings: &FlyConfig,
     placement: &ResolvedBackend,
     notice: ProgressFn<'_>,
+    journal: Option<&dyn StateJournal>,
 ) -> Result<ProviderState, ProviderError> {
     let wanted = desired::backend_spec(placement)?;
     let app = app_name_of(placement)?.to_owned();
@@ -54,7 +55,7 @@ pub(super) async fn ensure(
     let mut references = ProviderState::from([(APP_KEY.to_owned(), app.clone()), (INTERNAL_URL.to_owned(), app_url(&app))]);
     let retained = placement.provider_state.get(RETAINED_BACKEND_KEY);
     references.extend(retained.map(|backend| (RETAINED_BACKEND_KEY.to_owned(), backend.clone())));
-    let work = AppReconciler { client, placement, app, notice, role: BACKEND_ROLE };
+    let work = AppReconciler { client, placement, app, notice, journal, role: BACKEND_ROLE };
     let EnsuredApp { origin, org, machines } = work.ensure_app(&org).await?;
     references.insert(ORG_KEY.to_owned(), org.clone());
     work.ensure_addresses().await?;

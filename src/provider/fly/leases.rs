@@ -1,5 +1,7 @@
 //! Leases of machines: while one is held no other run changes the machine, and one that is not renewed expires soon.
 //!
+//! The nonce of a lease is recorded while it is held, so that the operation takes it up again that was killed in the middle.
+//!
 //! Must not do: break the lease of another run.
 
 use std::future::Future;
@@ -20,6 +22,9 @@ use crate::model::Secret;
 /// How often the release of a lease is retried: the next run waits for it.
 const RELEASE_ATTEMPTS: u32 = 3;
 
+/// The prefix of the keys in the provider state that have nonces; the id of the machine follows.
+const LEASE_KEY_PREFIX: &str = "lease.";
+
 /// A lease that is held.
 #[derive(Debug)]
 pub(super) struct MachineLease {
@@ -35,8 +40,12 @@ impl AppReconciler<'_> {
         let timeouts = &self.client.timeouts;
         let deadline = self.client.deadline(timeouts.lease_wait);
         let mut said_so = false;
+        let key = format!("{LEASE_KEY_PREFIX}{machine}");
+        // One that ran out meanwhile is taken anew, as without a nonce.
+        let mut recorded = self.placement.provider_state.get(&key).map(Secret::new);
         loop {
-            let call = requests::acquire_lease(&self.app, machine, timeouts.lease.as_secs().max(1), None);
+            let own = recorded.take();
+            let call = requests::acquire_lease(&self.app, machine, timeouts.lease.as_secs().max(1), own.as_ref());
             let what = call.label();
             let said = match self.client.call(call).await {
                 Ok(reply) => {
@@ -44,8 +53,12 @@ impl AppReconciler<'_> {
                     let answer: LeaseResponse = parse(&what, &reply)?;
                     let nonce = answer.nonce().map(Secret::new);
                     let version = answer.version().map(str::to_owned);
+                    self.record_lease(machine, nonce.as_ref());
+                    failpoint::hit("provider.fly.lease_recorded");
                     return Ok(MachineLease { machine: machine.to_owned(), nonce, version });
                 }
+                // It is another one's by now, or Fly does not know the nonce any more.
+                Err(CallError::Rejected(_, _)) if own.is_some() => continue,
                 Err(CallError::Rejected(ApiErrorKind::LeaseHeld | ApiErrorKind::Conflict, reply)) => error_message(&reply),
                 // If it was granted, it runs out.
                 Err(CallError::Uncertain(said)) => said,
@@ -59,6 +72,12 @@ impl AppReconciler<'_> {
                 said_so = true;
             }
             self.client.pause().await;
+        }
+    }
+
+    fn record_lease(&self, machine: &str, nonce: Option<&Secret>) {
+        if let Some(journal) = self.journal {
+            journal.record(&format!("{LEASE_KEY_PREFIX}{machine}"), nonce.map(Secret::expose));
         }
     }
 
@@ -76,6 +95,7 @@ impl AppReconciler<'_> {
             Either::Right((lost, _)) => Err(lost.into()),
         };
         self.release_lease(lease).await;
+        self.record_lease(&lease.machine, None);
         ended
     }
 

@@ -40,7 +40,7 @@ use std::sync::Arc;
 use self::apps::{AppReconciler, BACKEND_ROLE};
 use self::client::ApiClient;
 use self::desired::app_name_of;
-use super::{LogChunk, LogPosition, ProgressFn, Provider, ProviderError, async_trait};
+use super::{LogChunk, LogPosition, ProgressFn, Provider, ProviderError, StateJournal, async_trait};
 use crate::convex::release::BACKEND_IMAGE;
 use crate::model::{BackendSpec, Observation, ProviderKind, ProviderState, ResolvedBackend};
 use crate::provider::kit::image_reference::ImagePolicy;
@@ -88,6 +88,7 @@ impl Fly {
             placement,
             app: app_name_of(placement)?.to_owned(),
             notice,
+            journal: None,
             role: BACKEND_ROLE,
         })
     }
@@ -114,7 +115,16 @@ impl Provider for Fly {
     }
 
     async fn ensure(&self, placement: &ResolvedBackend, notice: ProgressFn<'_>) -> Result<ProviderState, ProviderError> {
-        ensure::ensure(&self.client, &self.config, placement, notice).await
+        ensure::ensure(&self.client, &self.config, placement, notice, None).await
+    }
+
+    async fn ensure_recorded(
+        &self,
+        placement: &ResolvedBackend,
+        notice: ProgressFn<'_>,
+        journal: &dyn StateJournal,
+    ) -> Result<ProviderState, ProviderError> {
+        ensure::ensure(&self.client, &self.config, placement, notice, Some(journal)).await
     }
 
     async fn remove(&self, placement: &ResolvedBackend, notice: ProgressFn<'_>) -> Result<(), ProviderError> {

@@ -103,7 +103,7 @@ fn placement() -> ResolvedBackend {
 }
 
 fn work<'a>(client: &'a ApiClient, placement: &'a ResolvedBackend) -> AppReconciler<'a> {
-    AppReconciler { client, placement, app: "a".to_owned(), notice: NO_NOTICE, role: BACKEND_ROLE }
+    AppReconciler { client, placement, app: "a".to_owned(), notice: NO_NOTICE, journal: None, role: BACKEND_ROLE }
 }
 
 #[tokio::test]
