@@ -17,6 +17,7 @@ use super::ApiServer;
 use super::auth::Authenticated;
 use super::error_response::ErrorResponse;
 use super::path_param::{id_param, name_param, project_param};
+use super::unique_keys::UniqueKeys;
 use crate::api::{Lease, TokenOrigin, wire};
 use crate::authority::AuthenticatedToken;
 use crate::host::ControlSession;
@@ -154,6 +155,13 @@ impl<T: DeserializeOwned> FromRequest<Arc<ApiServer>> for JsonBody<T> {
                 ErrorResponse::bad_request("wire.content_type", message).with_status(StatusCode::UNSUPPORTED_MEDIA_TYPE)
             );
         }
+        // What reads it on its way would see another document.
+        if single_header(&parts.headers, header::CONTENT_ENCODING.as_str())?.is_some_and(|encoding| encoding != "identity") {
+            let message = "the body should be sent as it is, without `content-encoding`";
+            return Err(
+                ErrorResponse::bad_request("wire.content_encoding", message).with_status(StatusCode::UNSUPPORTED_MEDIA_TYPE)
+            );
+        }
         let bytes = read_body(&parts.headers, body, server).await?;
         // A reader takes the values of a document from an array too, and an empty one for a document without any.
         if bytes.iter().find(|byte| !byte.is_ascii_whitespace()).is_some_and(|byte| *byte == b'[') {
@@ -172,13 +180,21 @@ impl<T: DeserializeOwned> FromRequest<Arc<ApiServer>> for JsonBody<T> {
             ErrorResponse::bad_request("wire.body", format!("the document in the body cannot be used{place}: {why}"))
         })?;
         reader.end().map_err(|_| ErrorResponse::bad_request("wire.body", "something follows the document in the body"))?;
+        serde_json::from_slice::<UniqueKeys>(&bytes).map_err(|error| {
+            ErrorResponse::bad_request("wire.body", format!("the document in the body cannot be used: {error}"))
+        })?;
         Ok(Self(document))
     }
 }
 
 fn is_json(headers: &HeaderMap) -> bool {
     let content = headers.get(header::CONTENT_TYPE).and_then(|value| value.to_str().ok()).unwrap_or_default();
-    content.split(';').next().is_some_and(|kind| kind.trim().eq_ignore_ascii_case("application/json"))
+    let (kind, parameters) = content.split_once(';').unwrap_or((content, ""));
+    let is_utf8 = parameters.is_empty()
+        || parameters.split_once('=').is_some_and(|(name, charset)| {
+            name.trim().eq_ignore_ascii_case("charset") && charset.trim().trim_matches('"').eq_ignore_ascii_case("utf-8")
+        });
+    kind.trim().eq_ignore_ascii_case("application/json") && is_utf8
 }
 
 async fn read_body(headers: &HeaderMap, body: Body, server: &ApiServer) -> Result<axum::body::Bytes, ErrorResponse> {

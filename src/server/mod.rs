@@ -31,6 +31,7 @@ mod router;
 mod routes;
 #[cfg(feature = "native")]
 mod tls;
+mod unique_keys;
 
 use std::num::NonZeroU32;
 use std::sync::Arc;

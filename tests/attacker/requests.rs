@@ -127,6 +127,36 @@ fn bodies_that_stop_half_way_are_not_waited_for() {
 }
 
 #[test]
+fn a_body_that_readers_take_in_two_ways_is_refused() {
+    let target = Target::new();
+    let operation = |spec: &str, secrets: &str| {
+        format!(
+            r#"{{"step":{{"plan":"p","step":"s"}},"backend":"dev","work":{{"kind":"put","spec":{{"provider":"simulated",{spec}}},"secrets":{{{secrets}}}}}}}"#
+        )
+    };
+    let listen = r#""settings":{"simulated":{"listen":false}}"#;
+    let plain = operation(listen, "");
+    let env = operation(&format!(r#"{listen},"env":{{"A":{{"literal":"1"}},"A":{{"literal":"2"}}}}"#), r#""env.A":"1""#);
+    let escaped = operation(&format!(r#"{listen},"env":{{"A":{{"literal":"1"}}}}"#), r#""env.A":"1","env.\u0041":"2""#);
+    let json = "application/json";
+    for (what, body, kind, encoding, status, code) in [
+        ("a variable twice", &env, json, None, 400, "wire.body"),
+        ("a secret twice, once escaped", &escaped, json, None, 400, "wire.body"),
+        ("another charset", &plain, "application/json; charset=utf-16", None, 415, "wire.content_type"),
+        ("another parameter", &plain, "application/json; boundary=x", None, 415, "wire.content_type"),
+        ("compressed", &plain, json, Some("gzip"), 415, "wire.content_encoding"),
+        ("as it is", &plain, "Application/JSON; charset=\"UTF-8\"", Some("identity"), 409, "control.lease_lost"),
+    ] {
+        let request = RawRequest::new("POST", "/v1/projects/demo/operations").header("convexinfra-fence", "1");
+        let request = request.header("Content-Type", kind).header("Content-Length", &body.len().to_string());
+        let request = encoding.into_iter().fold(request, |request, encoding| request.header("Content-Encoding", encoding));
+        let response = target.send("apply", request.bytes(body.as_bytes()));
+        assert_eq!((response.status, response.code().as_str()), (status, code), "{what}: {response:?}");
+    }
+    target.assert_well();
+}
+
+#[test]
 fn secrets_in_the_wrong_place_are_not_repeated() {
     let target = Target::new();
     let canary = "hunter2-canary";
