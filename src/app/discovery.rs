@@ -69,23 +69,37 @@ fn normalize_origin(place: String) -> String {
     truncate(&line, MAX_ORIGIN_BYTES - digest.len()) + &digest
 }
 
+/// The section and the key in the configuration of a clone that say whose work a fork is. No commit carries them, so neither a
+/// manifest nor a copy of a repository claims another one's projects.
+const STATED: (&str, &str) = ("[convexinfra]", "repository");
+const STATED_QUESTION: [&str; 4] = ["config", "--local", "--get", "convexinfra.repository"];
+
 fn origin_remote(folder: &Path) -> Option<String> {
     let root = Boundary::of(folder).root().to_owned();
     let config =
         read_regular_text(&common_folder(&root).unwrap_or_else(|| root.join(".git")).join("config"), MAX_GIT_BYTES).ok()?;
-    let url = if needs_git(&config) { ask_git(&root) } else { configured_remote(&config) };
+    let stated = if in_section(&config, STATED.0, STATED.1).is_some() { ask_git(&root, &STATED_QUESTION) } else { None };
+    let url = stated.or_else(|| match needs_git(&config) {
+        true => ask_git(&root, &["remote", "get-url", "origin"]),
+        false => configured_remote(&config),
+    });
     url.map(|url| format!("{REMOTE_ORIGIN}{}", canonical_remote(&url)))
 }
 
 /// Reads the URL of `origin` from a configuration of git.
 fn configured_remote(config: &str) -> Option<String> {
-    let mut in_origin = false;
+    in_section(config, "[remote \"origin\"", "url")
+}
+
+/// Reads a value from the section of a configuration of git that begins with this text.
+fn in_section(config: &str, section: &str, name: &str) -> Option<String> {
+    let mut is_inside = false;
     for line in config.lines().map(str::trim) {
         if line.starts_with('[') {
-            in_origin = line.starts_with("[remote \"origin\"");
-        } else if in_origin
+            is_inside = line.get(..section.len()).is_some_and(|begin| begin.eq_ignore_ascii_case(section));
+        } else if is_inside
             && let Some((key, value)) = line.split_once('=')
-            && key.trim().eq_ignore_ascii_case("url")
+            && key.trim().eq_ignore_ascii_case(name)
         {
             return Some(value.trim().to_owned());
         }
@@ -102,13 +116,13 @@ fn needs_git(config: &str) -> bool {
     lower.contains("[include") || lower.contains("insteadof") || value.contains(['"', '\\', '#', ';']) || short
 }
 
-/// Asks git for the URL of `origin`; none where it does not say.
-fn ask_git(root: &Path) -> Option<String> {
+/// Asks git for one value; none where it does not say.
+fn ask_git(root: &Path, question: &[&str]) -> Option<String> {
     let mut command = crate::system::command("git");
     for variable in ["GIT_DIR", "GIT_WORK_TREE", "GIT_COMMON_DIR", "GIT_CONFIG"] {
         command.env_remove(variable);
     }
-    let output = command.arg("-C").arg(root).args(["remote", "get-url", "origin"]).stdin(Stdio::null()).output().ok()?;
+    let output = command.arg("-C").arg(root).args(question).stdin(Stdio::null()).output().ok()?;
     let url = String::from_utf8(output.stdout).ok().filter(|_| output.status.success())?;
     Some(url.trim().to_owned()).filter(|url| !url.is_empty())
 }
@@ -189,6 +203,11 @@ mod tests {
         git(&["init", "-q"]);
         git(&["remote", "add", "origin", "gh:acme/shop"]);
         git(&["config", "url.git@github.com:.insteadOf", "gh:"]);
+        assert_eq!(origin(folder.path()), "repository github.com/acme/shop");
+        // The clone of a fork says whose work it is.
+        git(&["config", "convexinfra.repository", "https://github.com/acme/website.git"]);
+        assert_eq!(origin(folder.path()), "repository github.com/acme/website");
+        git(&["config", "--unset", "convexinfra.repository"]);
         assert_eq!(origin(folder.path()), "repository github.com/acme/shop");
         let config = "[remote \"origin\"]\n\tURL = \"https://example.com/a b.git\" # why\n";
         fs::write(folder.path().join(".git/config"), format!("[core]\n\trepositoryformatversion = 0\n{config}")).unwrap();
