@@ -10,7 +10,7 @@ use super::retained::{self, NEVER_ENSURED};
 use super::{Authority, AuthorityError, EXPIRY_PLAN, dependency, lease, policy_check, quota, removal};
 use crate::api::OperationOutcome;
 use crate::model::fly::ADOPT_APP_KEY;
-use crate::model::{BackendId, BackendName, OperationKind, Phase, ReclaimPolicy, Release, Timestamp};
+use crate::model::{BackendId, BackendName, NEWEST_BEFORE, OperationKind, Phase, ReclaimPolicy, Release, Timestamp};
 use crate::store::{BackendRow, Rows, Store};
 
 impl<S: Store> Authority<S> {
@@ -118,7 +118,11 @@ impl<S: Store> Authority<S> {
         row.managed_env.extend(put.spec.env.keys().cloned());
         row.spec = put.spec;
         row.spec.storage.take_certificates();
-        row.newest_release = Release::newest(row.newest_release.take(), row.spec.release.as_ref());
+        let newest = Release::newest(row.newest_release.clone(), row.spec.release.as_ref());
+        if let Some(before) = row.newest_release.take().filter(|before| row.has_been_ready && newest.as_ref() != Some(before)) {
+            row.references.entry(NEWEST_BEFORE.to_owned()).or_insert_with(|| before.to_string());
+        }
+        row.newest_release = newest;
         Ok(())
     }
 

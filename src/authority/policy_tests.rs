@@ -3,7 +3,7 @@
 
 use std::collections::BTreeMap;
 
-use super::tests::{World, name, project, put, simulated, world};
+use super::tests::{NOW, World, name, project, put, refusal_code, simulated, world};
 use super::*;
 use crate::api::{Lease, Work};
 use crate::model::{
@@ -224,6 +224,36 @@ fn a_change_that_a_plan_refuses_is_refused_to_a_raw_client_in_the_same_words() {
         assert_eq!(world.sent(&lease, work), planned, "{rule}");
         let moved = world.authority.view(&project()).unwrap().revision != revision;
         assert_eq!(moved, code.is_none(), "{rule}: what is refused leaves the record as it is");
+    }
+}
+
+#[test]
+fn a_release_that_was_taken_back_is_not_in_the_way_of_the_one_from_before() {
+    let (old, new) = ("precompiled-2026-06-26-903b8b9", "precompiled-2026-08-21-652b828");
+    for (code, refusal) in [(crate::model::NOT_REPLACED, None), ("provider.not_rolled_back", Some("plan.downgrade"))] {
+        let world = world();
+        let lease = world.lease();
+        let run = |key: &str, work: Work, code: Option<&str>| {
+            let (mut operation, mut next) = world.accept(&lease, key, "dev", work)?;
+            loop {
+                let end = match (next, code) {
+                    (Transition::Ended(outcome), _) => return Ok::<_, AuthorityError>(outcome),
+                    (Transition::Perform(Effect::Ensure(_)), Some(code)) => {
+                        EffectResult::Failed(Diagnostic::new(code, "it did not come up").into())
+                    }
+                    (Transition::Perform(Effect::Ensure(_)), None) => EffectResult::Ensured(Default::default()),
+                    (Transition::Perform(Effect::PrepareStorage(_)), _) => EffectResult::StoragePrepared,
+                    (Transition::Perform(Effect::AwaitReady(_)), _) => EffectResult::Ready,
+                    (Transition::Perform(_), _) => EffectResult::EnvironmentSet,
+                };
+                next = world.authority.advance(operation.as_mut().unwrap(), end, NOW)?;
+            }
+        };
+        let to = |text: &str| put(docker(|spec| spec.release = release(text)));
+        run("p/1", to(old), None).unwrap();
+        run("p/2", to(new), Some(code)).unwrap();
+        let back = run("p/3", to(old), None).map(drop);
+        assert_eq!(back.err().map(refusal_code).as_deref(), refusal, "{code}");
     }
 }
 

@@ -312,7 +312,7 @@ impl Home {
     }
 
     /// Removes keys that were never placed, because their process was killed before.
-    fn remove_unplaced_keys(&self) -> std::io::Result<()> {
+    pub(super) fn remove_unplaced_keys(&self) -> std::io::Result<()> {
         for entry in fs::read_dir(&self.directory)? {
             let entry = entry?;
             if entry.file_name().to_str().is_some_and(|name| name.starts_with(TEMPORARY_KEY_PREFIX)) {

@@ -55,6 +55,7 @@ impl Home {
         let failed = |source| HomeError::Directory { path: path.display().to_string(), verb: "written", source };
         let write = || -> std::io::Result<()> {
             let _turn = self.lock_directory()?;
+            self.remove_unplaced_keys()?;
             // A temporary file has mode 0600 from the start.
             let mut file = tempfile::Builder::new().prefix(TEMPORARY_KEY_PREFIX).tempfile_in(self.directory())?;
             file.write_all(format!("{}\n", *key.to_text()).as_bytes())?;

@@ -57,6 +57,12 @@ pub type ProviderState = BTreeMap<String, String>;
 /// The key under which a provider notes when the build that runs was made, in RFC 3339.
 pub const RELEASE_CREATED: &str = "release.created";
 
+/// The key under which the control plane notes the newest release from before a change, until something of it was brought up.
+pub const NEWEST_BEFORE: &str = "release.newest_before";
+
+/// The code of a change that was taken back: what ran before runs again.
+pub const NOT_REPLACED: &str = "provider.not_replaced";
+
 /// The key under which the control plane notes that the data of a backend is moving, so that it may be locked where it is
 /// recorded to be.
 pub const MOVE_LOCK: &str = "move.lock";

@@ -29,6 +29,7 @@ use crate::model::{
     FieldDrift, FieldPath, MoveConsent, ProjectName, Revision, Timestamp, VolumeReclaim,
 };
 
+#[cfg(feature = "native")]
 pub(crate) use crate::policy::RELEASE_ORDER_UNKNOWN;
 pub use crate::policy::{ChangeImpact, FieldChange, Upgrade, WayBack};
 pub use build::{BackendSelection, ObservedState, PlanOptions, build};

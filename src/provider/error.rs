@@ -256,7 +256,7 @@ impl ProviderError {
             Self::EngineUnreachable { .. } | Self::Unreachable(_) | Self::Download { .. } => "provider.unreachable",
             Self::Engine { .. } => "provider.engine",
             Self::Downgrade { .. } => "provider.downgrade",
-            Self::NotReplaced { .. } => "provider.not_replaced",
+            Self::NotReplaced { .. } => crate::model::NOT_REPLACED,
             Self::NotRolledBack { .. } => "provider.not_rolled_back",
         }
     }

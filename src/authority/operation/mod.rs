@@ -34,7 +34,8 @@ use super::{Authority, AuthorityError, lease, origins, quota, removal};
 use crate::api::{ControlError, Lease, OperationOutcome, OperationRequest, Work};
 use crate::failpoint;
 use crate::model::{
-    Diagnostic, Exit, MOVE_LOCK, OperationStep, Phase, ProjectName, ReclaimPolicy, Scope, Timestamp, VolumeReclaim,
+    Diagnostic, Exit, MOVE_LOCK, NEWEST_BEFORE, NOT_REPLACED, OperationStep, Phase, ProjectName, ReclaimPolicy, Release, Scope,
+    Timestamp, VolumeReclaim,
 };
 use crate::store::{BackendRow, Durability, OperationProgress, OperationRow, Rows, Store};
 
@@ -309,6 +310,12 @@ impl<S: Store> Authority<S> {
         if matches!(operation.phase, OperationPhase::Put) && row.has_been_ready {
             row.phase = Phase::Failed;
             changed = true;
+            // What ran before runs again, so to ask for it is no downgrade.
+            let before = row.references.get(NEWEST_BEFORE).filter(|_| failure.code == NOT_REPLACED);
+            if let Some(before) = before.and_then(|before| Release::parse(before).ok()) {
+                row.references.remove(NEWEST_BEFORE);
+                row.newest_release = Some(before);
+            }
         }
         if operation.furthest == Some(OperationStep::Ensure) && failure.exit() != Exit::Unreachable {
             // Its provider was reached, so something may have been created.
