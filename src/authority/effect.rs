@@ -166,12 +166,12 @@ pub enum EffectResult {
     SnapshotWritten,
     /// The data of the snapshot is beside its own.
     DataStaged,
-    /// It does not run, and its data is that of the snapshot.
-    DataSwitched,
+    /// It does not run, and its data is that of the snapshot; this is what the provider wants to remember, as below.
+    DataSwitched(ProviderState),
     /// The data of the snapshot is its own for good.
-    DataConfirmed,
+    DataConfirmed(ProviderState),
     /// It does not run, and its data is that from before.
-    DataReverted,
+    DataReverted(ProviderState),
     /// It is up with the new release, and this is what the provider wants to remember.
     ReleaseStarted(ProviderState),
     /// This part of a move is done.

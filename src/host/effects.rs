@@ -44,7 +44,7 @@ impl Host {
                 }
                 Err(failure) => EffectResult::Failed(failure),
             },
-            Effect::StartRelease(placement) => match self.ensure(&placement, notice, journal).await {
+            Effect::StartRelease(placement) => match self.start_release(&placement, notice, journal).await {
                 Ok(references) => {
                     failpoint::hit("host.release_started");
                     EffectResult::ReleaseStarted(references)
@@ -116,6 +116,17 @@ impl Host {
         let provider = self.provider(placement.spec.provider)?;
         self.check_data_version(placement).await?;
         provider.ensure_recorded(placement, notice, journal).await.map_err(|error| effect_failure(placement, &error))
+    }
+
+    async fn start_release(
+        &self,
+        placement: &ResolvedBackend,
+        notice: ProgressFn<'_>,
+        journal: &dyn StateJournal,
+    ) -> Result<ProviderState, EffectFailure> {
+        let provider = self.provider(placement.spec.provider)?;
+        self.check_data_version(placement).await?;
+        provider.start_release(placement, notice, journal).await.map_err(|error| effect_failure(placement, &error))
     }
 
     async fn stop(&self, placement: &ResolvedBackend) -> Result<(), EffectFailure> {

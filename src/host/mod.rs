@@ -57,6 +57,8 @@ mod snapshots;
 #[cfg(not(feature = "native"))]
 #[path = "snapshots_stub.rs"]
 mod snapshots;
+#[cfg(feature = "native")]
+mod staging;
 mod storage;
 mod sync;
 mod write_limits;

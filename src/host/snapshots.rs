@@ -2,19 +2,17 @@
 //!
 //! Must not do: decide in which order data is copied, replaced and given back; the table of operations does.
 
-use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use super::{Host, effects};
-use crate::api::{ControlError, ProgressFn, StartMode, Work};
+use crate::api::{ControlError, ProgressFn, Work};
 use crate::authority::{Effect, EffectFailure, EffectResult, SnapshotRequest};
-use crate::database::rows;
 use crate::failpoint;
 use crate::model::{
-    BackendName, ByteSize, Diagnostic, ProjectName, Release, ReleaseOrder, ResolvedBackend, RunState, Snapshot, SnapshotId,
-    error_chain,
+    BackendName, ByteSize, Diagnostic, ProjectName, ProviderState, Release, ReleaseOrder, ResolvedBackend, RunState, Snapshot,
+    SnapshotId,
 };
 use crate::provider::ProviderError;
 use crate::provider::kit::data_place::{DataPlace, DataVolume, VolumeAccess};
@@ -39,7 +37,7 @@ impl Host {
         Ok(key.map(|key| SnapshotStore::new(folder.join(project.as_str()), ChunkCodec::sealed(&key))))
     }
 
-    fn store_of(&self, placement: &ResolvedBackend) -> Result<SnapshotStore, EffectFailure> {
+    pub(super) fn store_of(&self, placement: &ResolvedBackend) -> Result<SnapshotStore, EffectFailure> {
         let unusable = |error: ControlError| error.report().errors.into_iter().next();
         match self.snapshots(&placement.project) {
             Ok(Some(store)) => Ok(store),
@@ -65,7 +63,7 @@ impl Host {
         let provider = self.provider(placement.spec.provider).map_err(ControlError::Refused)?;
         let place = match snapshot {
             None => provider.data_place(&placement).map(drop),
-            Some(id) => provider.staging_folder(&placement, id).map(drop),
+            Some(id) => provider.staging_place(&placement, id).map(drop),
         };
         if let Err(error) = place {
             let finding = Diagnostic::new("snapshot.unsupported", error.to_string());
@@ -114,11 +112,9 @@ impl Host {
             Effect::StageData(placement, id, start) => {
                 self.stage_data(&placement, &id, start, notice).await.map(|()| EffectResult::DataStaged)
             }
-            Effect::SwitchData(placement, id) => self.switch_data(&placement, &id).await.map(|()| EffectResult::DataSwitched),
-            Effect::ConfirmData(placement, id) => {
-                self.confirm_data(&placement, &id).await.map(|()| EffectResult::DataConfirmed)
-            }
-            Effect::RevertData(placement, id) => self.revert_data(&placement, &id).await.map(|()| EffectResult::DataReverted),
+            Effect::SwitchData(placement, id) => self.switch_data(&placement, &id).await.map(EffectResult::DataSwitched),
+            Effect::ConfirmData(placement, id) => self.confirm_data(&placement, &id).await.map(EffectResult::DataConfirmed),
+            Effect::RevertData(placement, id) => self.revert_data(&placement, &id).await.map(EffectResult::DataReverted),
             other => {
                 let message = format!("{:?} is no effect on data; this is a bug in convexinfra", other.step());
                 Err(Diagnostic::new("bug", message).into())
@@ -231,55 +227,28 @@ impl Host {
         Ok(())
     }
 
-    async fn stage_data(
-        &self,
-        placement: &ResolvedBackend,
-        id: &SnapshotId,
-        start: StartMode,
-        notice: ProgressFn<'_>,
-    ) -> Result<(), EffectFailure> {
-        let store = self.store_of(placement)?;
-        let manifest = store.get(id).map_err(|error| EffectFailure::from(error.diagnostic()))?;
-        check_fits(placement, &manifest)?;
+    async fn switch_data(&self, placement: &ResolvedBackend, id: &SnapshotId) -> Result<ProviderState, EffectFailure> {
         let provider = self.provider(placement.spec.provider)?;
         let failed = |error: ProviderError| effects::effect_failure(placement, &error);
-        let Some(staged) = provider.staging_folder(placement, id).map_err(failed)? else { return Ok(()) };
-        let (snapshot, folder) = (id.clone(), staged.clone());
-        let unpack = move |progress: &ProgressCounter| stage(&store, &snapshot, &folder, progress);
-        self.blocking_with_progress("read", notice, unpack).await?;
-        if start == StartMode::Paused {
-            // Nothing uses it yet, and repeating the edit is harmless.
-            let edited = rows::pause_copy(&staged.join(DATABASE_FILE));
-            edited.map_err(|error| {
-                let message = format!("the copy of the data cannot be paused, so it is not started: {}", error_chain(&error));
-                Diagnostic::new("snapshot.not_paused", message)
-            })?;
-        }
-        Ok(())
-    }
-
-    async fn switch_data(&self, placement: &ResolvedBackend, id: &SnapshotId) -> Result<(), EffectFailure> {
-        let provider = self.provider(placement.spec.provider)?;
-        let failed = |error: ProviderError| effects::effect_failure(placement, &error);
-        provider.switch_data(placement, id).await.map_err(failed)?;
+        let state = provider.switch_data(placement, id).await.map_err(failed)?;
         failpoint::hit("host.data_switched");
-        Ok(())
+        Ok(state)
     }
 
-    async fn confirm_data(&self, placement: &ResolvedBackend, id: &SnapshotId) -> Result<(), EffectFailure> {
+    async fn confirm_data(&self, placement: &ResolvedBackend, id: &SnapshotId) -> Result<ProviderState, EffectFailure> {
         let provider = self.provider(placement.spec.provider)?;
         let failed = |error: ProviderError| effects::effect_failure(placement, &error);
-        provider.confirm_data(placement, id).await.map_err(failed)?;
+        let state = provider.confirm_data(placement, id).await.map_err(failed)?;
         failpoint::hit("host.data_confirmed");
-        Ok(())
+        Ok(state)
     }
 
-    async fn revert_data(&self, placement: &ResolvedBackend, id: &SnapshotId) -> Result<(), EffectFailure> {
+    async fn revert_data(&self, placement: &ResolvedBackend, id: &SnapshotId) -> Result<ProviderState, EffectFailure> {
         let provider = self.provider(placement.spec.provider)?;
         let failed = |error: ProviderError| effects::effect_failure(placement, &error);
-        provider.revert_data(placement, id).await.map_err(failed)?;
+        let state = provider.revert_data(placement, id).await.map_err(failed)?;
         failpoint::hit("host.data_reverted");
-        Ok(())
+        Ok(state)
     }
 
     /// Runs work on files that takes long on a thread of its own.
@@ -296,7 +265,7 @@ impl Host {
     }
 
     /// Does so, and says from time to time how far it is. Tasks that it depends on go on meanwhile.
-    async fn blocking_with_progress<T: Send + 'static>(
+    pub(super) async fn blocking_with_progress<T: Send + 'static>(
         &self,
         verb: &str,
         notice: ProgressFn<'_>,
@@ -320,38 +289,14 @@ impl Host {
 }
 
 /// Counts the bytes of a long work that are done.
-type ProgressCounter = dyn Fn(u64) + Send + Sync;
+pub(super) type ProgressCounter = dyn Fn(u64) + Send + Sync;
 
 fn refused(error: SnapshotError) -> EffectFailure {
     error.diagnostic().into()
 }
 
-/// Writes the data of a snapshot to where it is switched from. What is there under that name is whole.
-fn stage(
-    store: &SnapshotStore,
-    id: &SnapshotId,
-    staged: &Path,
-    progress: crate::snapshot::ProgressFn<'_>,
-) -> Result<(), SnapshotError> {
-    let file = |source| SnapshotError::File { path: staged.display().to_string(), verb: "written", source };
-    let Some(folder) = staged.parent() else { return Err(file(std::io::ErrorKind::NotFound.into())) };
-    if staged.exists() {
-        return Ok(());
-    }
-    let partial = folder.join("data.partial");
-    match std::fs::remove_dir_all(&partial) {
-        Err(error) if error.kind() != std::io::ErrorKind::NotFound => return Err(file(error)),
-        _ => {}
-    }
-    store.unpack(id, &partial, progress)?;
-    failpoint::hit("snapshot.unpacked");
-    std::fs::rename(&partial, staged).map_err(file)?;
-    failpoint::hit("snapshot.staged");
-    Ok(())
-}
-
 /// Refuses a snapshot that a backend cannot run on.
-fn check_fits(placement: &ResolvedBackend, manifest: &SnapshotManifest) -> Result<(), Diagnostic> {
+pub(super) fn check_fits(placement: &ResolvedBackend, manifest: &SnapshotManifest) -> Result<(), Diagnostic> {
     let (name, id) = (&placement.name, &manifest.id);
     let engine = placement.spec.storage.engine();
     if manifest.engine != engine {

@@ -76,8 +76,8 @@ pub use quota::{Quota, QuotaExcess, Usage};
 pub use reclaim::{DatabaseReclaim, ReclaimPolicy, VolumeReclaim};
 pub use release::{DowngradeConsent, MoveConsent, Release, ReleaseError, ReleaseOrder};
 pub use resolved::{
-    CLIENT_SITE_URL, CLIENT_URL, DASHBOARD_URL, INTERNAL_URL, MOVE_LOCK, NEWEST_BEFORE, NOT_REPLACED, PortPair, ProviderState,
-    RELEASE_CREATED, ResolvedBackend,
+    CLIENT_SITE_URL, CLIENT_URL, DASHBOARD_URL, DATA_KEYS, DATA_VOLUME, INTERNAL_URL, MOVE_LOCK, NEWEST_BEFORE, NOT_REPLACED,
+    PortPair, ProviderState, RELEASE_CREATED, ResolvedBackend, SWITCHED_TO, VOLUME_BEFORE,
 };
 pub use route::{Route, RouteError, RoutePart, routes};
 pub use route_tls::RouteTls;

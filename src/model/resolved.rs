@@ -63,6 +63,18 @@ pub const NEWEST_BEFORE: &str = "release.newest_before";
 /// The code of a change that was taken back: what ran before runs again.
 pub const NOT_REPLACED: &str = "provider.not_replaced";
 
+/// The key under which a provider notes the volume of the data of a backend, where its labels do not say it.
+pub const DATA_VOLUME: &str = "volume";
+
+/// The key under which a provider notes the volume that was that of the data before.
+pub const VOLUME_BEFORE: &str = "volume.before";
+
+/// The key under which a provider notes the snapshot whose volume was switched to and has not come up yet.
+pub const SWITCHED_TO: &str = "volume.switched";
+
+/// The keys that say where the data of a backend is: they stay when its record is put back.
+pub const DATA_KEYS: [&str; 3] = [DATA_VOLUME, VOLUME_BEFORE, SWITCHED_TO];
+
 /// The key under which the control plane notes that the data of a backend is moving, so that it may be locked where it is
 /// recorded to be.
 pub const MOVE_LOCK: &str = "move.lock";

@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::model::{BackendSpec, Files, Location, Release, Storage};
+use crate::model::{BackendSpec, Files, Release, Storage};
 
 /// Describes an upgrade: another release on data that exists.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
@@ -29,7 +29,7 @@ pub enum WayBack {
 /// Returns whether a control plane with a disk takes snapshots of a backend.
 pub(crate) fn takes_snapshots(spec: &BackendSpec) -> bool {
     let own_data = matches!((&spec.storage, &spec.files), (Storage::Sqlite, Files::Local));
-    own_data && !spec.is_record_only() && spec.provider.descriptor().location == Location::Process
+    own_data && !spec.is_record_only() && spec.provider.descriptor().takes_snapshots
 }
 
 /// Returns the upgrade that a change of a specification is; none where the release stays or nothing runs.

@@ -24,7 +24,7 @@ pub mod simulated;
 
 pub use async_trait::async_trait;
 pub use error::ProviderError;
-use kit::data_place::{DataPlace, DataVolume, VolumeAccess};
+use kit::data_place::{DataPlace, DataVolume, StagedVolume, StagingPlace, VolumeAccess};
 
 use crate::model::{
     BackendId, BackendName, BackendSpec, Diagnostic, Observation, ProjectName, ProviderKind, ProviderState, ReleaseOrder,
@@ -111,6 +111,17 @@ pub trait Provider: Send + Sync {
         self.ensure(placement, notice).await
     }
 
+    /// Brings the backend up with another release, for which a snapshot is the way back: what ran before is not started again on
+    /// data that the new release may have changed.
+    async fn start_release(
+        &self,
+        placement: &ResolvedBackend,
+        notice: ProgressFn<'_>,
+        journal: &dyn StateJournal,
+    ) -> Result<ProviderState, ProviderError> {
+        self.ensure_recorded(placement, notice, journal).await
+    }
+
     /// Stops the backend and leaves everything that belongs to it. Succeeds when it does not run.
     async fn stop(&self, placement: &ResolvedBackend) -> Result<(), ProviderError> {
         let message = format!("provider `{}` cannot stop `{}` and leave it where it is", self.kind(), placement.name);
@@ -172,29 +183,35 @@ pub trait Provider: Send + Sync {
         Err(ProviderError::Unsupported(message))
     }
 
-    /// Returns the folder beside the data into which the data that replaces it is written; none once it was switched to.
+    /// Returns where the data is written that replaces that of a backend. Makes no request.
     ///
     /// # Errors
     /// [`ProviderError::Unsupported`] where data cannot be replaced.
-    fn staging_folder(&self, placement: &ResolvedBackend, _: &SnapshotId) -> Result<Option<std::path::PathBuf>, ProviderError> {
+    fn staging_place(&self, placement: &ResolvedBackend, _: &SnapshotId) -> Result<StagingPlace, ProviderError> {
         let message = format!("provider `{}` cannot replace the data of `{}`", self.kind(), placement.name);
         Err(ProviderError::Unsupported(message))
     }
 
+    /// Opens the volume into which that data is written, where it is in one.
+    async fn open_staging(&self, placement: &ResolvedBackend, _: &SnapshotId) -> Result<Box<dyn StagedVolume>, ProviderError> {
+        let message = format!("provider `{}` keeps the data of `{}` in no volume", self.kind(), placement.name);
+        Err(ProviderError::Unsupported(message))
+    }
+
     /// Stops the backend and puts the staged data into the place of its own, which stays beside it. Succeeds when that is done
-    /// already.
-    async fn switch_data(&self, placement: &ResolvedBackend, snapshot: &SnapshotId) -> Result<(), ProviderError> {
-        self.staging_folder(placement, snapshot).map(drop)
+    /// already. Returns what is to be remembered of it: until that is recorded, its own data is in its place.
+    async fn switch_data(&self, placement: &ResolvedBackend, snapshot: &SnapshotId) -> Result<ProviderState, ProviderError> {
+        self.staging_place(placement, snapshot).map(|_| placement.provider_state.clone())
     }
 
     /// Notes that the data that was switched to has come up, so that it is not undone any more.
-    async fn confirm_data(&self, placement: &ResolvedBackend, snapshot: &SnapshotId) -> Result<(), ProviderError> {
-        self.staging_folder(placement, snapshot).map(drop)
+    async fn confirm_data(&self, placement: &ResolvedBackend, snapshot: &SnapshotId) -> Result<ProviderState, ProviderError> {
+        self.staging_place(placement, snapshot).map(|_| placement.provider_state.clone())
     }
 
     /// Stops the backend and undoes [`Provider::switch_data`]. Succeeds when there is nothing to undo.
-    async fn revert_data(&self, placement: &ResolvedBackend, snapshot: &SnapshotId) -> Result<(), ProviderError> {
-        self.staging_folder(placement, snapshot).map(drop)
+    async fn revert_data(&self, placement: &ResolvedBackend, snapshot: &SnapshotId) -> Result<ProviderState, ProviderError> {
+        self.staging_place(placement, snapshot).map(|_| placement.provider_state.clone())
     }
 
     /// Names the place at which a backend's data stays when it is removed without it, for people.

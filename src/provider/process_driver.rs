@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use super::kit::data_place::DataPlace;
+use super::kit::data_place::{DataPlace, StagingPlace};
 use super::launch_spec::require_own_data;
 use super::process::Supervisor;
 use super::{FoundBackend, LogChunk, LogPosition, ProgressFn, Provider, ProviderError, async_trait};
@@ -83,23 +83,29 @@ impl<D: ProcessDriver> Provider for D {
         Ok(DataPlace::Folder(self.supervisor().backend_dir(&placement.id)?.data()))
     }
 
-    fn staging_folder(&self, placement: &ResolvedBackend, snapshot: &SnapshotId) -> Result<Option<PathBuf>, ProviderError> {
+    fn staging_place(&self, placement: &ResolvedBackend, snapshot: &SnapshotId) -> Result<StagingPlace, ProviderError> {
         require_own_data(placement)?;
-        self.supervisor().staging_folder(&placement.id, snapshot)
+        let folder = self.supervisor().staging_folder(&placement.id, snapshot)?;
+        Ok(folder.map_or(StagingPlace::Switched, StagingPlace::Folder))
     }
 
-    async fn switch_data(&self, placement: &ResolvedBackend, snapshot: &SnapshotId) -> Result<(), ProviderError> {
+    // The renames are the record of a switch.
+
+    async fn switch_data(&self, placement: &ResolvedBackend, snapshot: &SnapshotId) -> Result<ProviderState, ProviderError> {
         require_own_data(placement)?;
-        self.supervisor().switch_data(&placement.id, snapshot).await
+        self.supervisor().switch_data(&placement.id, snapshot).await?;
+        Ok(placement.provider_state.clone())
     }
 
-    async fn confirm_data(&self, placement: &ResolvedBackend, snapshot: &SnapshotId) -> Result<(), ProviderError> {
-        self.supervisor().confirm_data(&placement.id, snapshot)
+    async fn confirm_data(&self, placement: &ResolvedBackend, snapshot: &SnapshotId) -> Result<ProviderState, ProviderError> {
+        self.supervisor().confirm_data(&placement.id, snapshot)?;
+        Ok(placement.provider_state.clone())
     }
 
-    async fn revert_data(&self, placement: &ResolvedBackend, snapshot: &SnapshotId) -> Result<(), ProviderError> {
+    async fn revert_data(&self, placement: &ResolvedBackend, snapshot: &SnapshotId) -> Result<ProviderState, ProviderError> {
         require_own_data(placement)?;
-        self.supervisor().revert_data(&placement.id, snapshot).await
+        self.supervisor().revert_data(&placement.id, snapshot).await?;
+        Ok(placement.provider_state.clone())
     }
 
     async fn logs(&self, placement: &ResolvedBackend, from: LogPosition) -> Result<LogChunk, ProviderError> {

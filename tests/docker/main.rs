@@ -20,6 +20,7 @@ mod podman;
 mod provider_world;
 mod registry;
 mod restart;
+mod restore;
 mod rig;
 mod snapshot;
 mod stack_list;

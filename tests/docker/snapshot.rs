@@ -71,9 +71,6 @@ fn a_snapshot_has_everything_and_its_backend_runs_on() {
         assert!(out.join("chunks").join(&name[..2]).join(&name).exists(), "{name}");
     }
 
-    let restore = ["restore", "dev", "--snapshot", first["id"].as_str().unwrap(), "--allow-replace", "dev", "--yes", "--json"];
-    let restored = world.run_expecting(1, &restore);
-    assert_eq!(restored.errors(), ["snapshot.unsupported"]);
     let fork = world.run_expecting(4, &["fork", "dev", "copy", "--exact", "--yes", "--json"]);
     assert_eq!(fork.errors(), ["fork.unsupported"]);
     world.assert_converged();

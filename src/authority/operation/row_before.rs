@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 
 use super::super::effect::SnapshotRequest;
 use crate::model::{
-    BackendSpec, Diagnostic, Endpoints, FieldPath, Fingerprint, Phase, ProviderState, Release, SnapshotId, Timestamp,
+    BackendSpec, DATA_KEYS, Diagnostic, Endpoints, FieldPath, Fingerprint, Phase, ProviderState, Release, SnapshotId, Timestamp,
 };
 use crate::store::BackendRow;
 
@@ -52,9 +52,13 @@ impl RowBefore {
         }
     }
 
-    /// Puts the record from before back.
+    /// Puts the record from before back. Where the data is now stays in it.
     pub(super) fn revert(&self, row: &mut BackendRow) {
-        let before = self.clone();
+        let mut before = self.clone();
+        for key in DATA_KEYS {
+            before.references.remove(key);
+            before.references.extend(row.references.remove_entry(key));
+        }
         row.phase = before.phase;
         row.spec = before.spec;
         row.fingerprints = before.fingerprints;

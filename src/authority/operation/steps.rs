@@ -221,9 +221,18 @@ pub(super) fn record_result(phase: &OperationPhase, row: &mut BackendRow, result
         EffectResult::DataCopied => OperationStep::CopyData,
         EffectResult::SnapshotWritten => OperationStep::WriteSnapshot,
         EffectResult::DataStaged => OperationStep::StageData,
-        EffectResult::DataSwitched => OperationStep::SwitchData,
-        EffectResult::DataConfirmed => OperationStep::ConfirmData,
-        EffectResult::DataReverted => OperationStep::RevertData,
+        EffectResult::DataSwitched(state) => {
+            note_state(row, state);
+            OperationStep::SwitchData
+        }
+        EffectResult::DataConfirmed(state) => {
+            note_state(row, state);
+            OperationStep::ConfirmData
+        }
+        EffectResult::DataReverted(state) => {
+            note_state(row, state);
+            OperationStep::RevertData
+        }
         EffectResult::Moved(part) => {
             if part == MoveStep::Revert {
                 row.references.remove(MOVE_LOCK);

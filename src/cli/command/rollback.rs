@@ -58,7 +58,8 @@ fn before_upgrade(store: &SnapshotStore, backend: &ActualBackend) -> Result<(Sna
         return Err(nothing_to_go_back_to(name));
     };
     let release = manifest.release.as_deref().and_then(|release| Release::parse(release).ok());
-    match release.filter(|_| backend.recorded.settings.local.binary.is_none()) {
+    let settings = &backend.recorded.settings;
+    match release.filter(|_| settings.local.binary.is_none() && settings.docker.image.is_none()) {
         Some(release) => Ok((manifest, release)),
         None => {
             let id = &manifest.id;

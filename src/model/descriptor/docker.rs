@@ -18,6 +18,7 @@ const RESERVED_LABELS: &str = "convexinfra.";
 pub(super) static DESCRIPTOR: ProviderDescriptor = ProviderDescriptor {
     runs_dashboards: true,
     stops: true,
+    takes_snapshots: true,
     imports: true,
     limit_impact: |path, _, after| match (path, after) {
         // Volumes of an engine have no size.

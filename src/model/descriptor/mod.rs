@@ -48,6 +48,8 @@ pub struct ProviderDescriptor {
     pub stops: bool,
     /// Whether it removes a backend and retains its volume for the next one.
     pub retains_volumes: bool,
+    /// Whether the data of its backends on SQLite, with their files, is read and replaced as a whole.
+    pub takes_snapshots: bool,
     /// Whether its driver can ask the place of a backend what it would refuse.
     pub looks_ahead: bool,
     /// Whether its backends keep Convex's rows where this machine reaches them, so that they can move to another database.
@@ -245,6 +247,7 @@ impl ProviderDescriptor {
             runs_dashboards: false,
             stops: false,
             retains_volumes: false,
+            takes_snapshots: matches!(location, Location::Process),
             looks_ahead: false,
             moves_rows: false,
             keeps_files_itself: false,

@@ -12,7 +12,7 @@ use bollard::query_parameters::{ListImagesOptions, RemoveVolumeOptions};
 use super::engine::{Engine, is_absent, is_conflict};
 use super::inventory::{Inventory, inspect_volume, read_archive};
 use super::labels::{ControlPlaneId, ResourceNames, ResourceRole};
-use super::probe;
+use super::probe::{self, ProbeMount};
 use crate::model::ResolvedBackend;
 use crate::provider::ProviderError;
 
@@ -77,7 +77,7 @@ async fn is_empty(
     image: &str,
     control_plane: &ControlPlaneId,
 ) -> Result<bool, ProviderError> {
-    let id = probe::create(engine, resolved, &volume.name, image, control_plane).await?;
+    let id = probe::create(engine, resolved, &volume.name, ProbeMount::ReadOnly, image, control_plane).await?;
     let seen = read_archive(engine, &id, probe::TARGET, MAX_ARCHIVE).await;
     engine.remove_container(&id, true).await?;
     match seen {

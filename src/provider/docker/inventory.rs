@@ -12,11 +12,12 @@ use zeroize::Zeroizing;
 
 use super::engine::{Engine, is_absent};
 use super::labels::{ID, ROLE, ResourceNames, ResourceRole};
-use crate::model::{BackendId, ProviderState, ResolvedBackend};
+use super::launch_file::DATA;
+use crate::model::{BackendId, DATA_VOLUME, ProviderState, ResolvedBackend};
 use crate::provider::ProviderError;
 
 /// The key under which the references hold a volume that was taken over and carries no labels of ours.
-pub(super) const ADOPTED_VOLUME: &str = "volume";
+pub(super) const ADOPTED_VOLUME: &str = DATA_VOLUME;
 /// The key under which the references hold a container that was started by something else and is to be taken over.
 pub(super) const ADOPTED_CONTAINER: &str = "adopted_container";
 
@@ -189,13 +190,21 @@ impl Inventory {
             .collect()
     }
 
-    /// The volume of one kind: the one that carries our labels, or the one that was taken over.
+    /// The volume of one kind: the one that carries our labels, or the one that was taken over or switched to. Where neither is
+    /// recorded, as after the loss of a record, the one that its container mounts.
     pub(super) fn volume(&self, role: ResourceRole, resolved: &ResolvedBackend) -> Option<&Volume> {
-        let taken_over = resolved.provider_state.get(ADOPTED_VOLUME).filter(|_| role == ResourceRole::Data);
-        self.volumes.iter().find(|volume| match taken_over {
-            Some(name) => volume.name == *name,
-            None => volume.labels.get(ROLE).map(String::as_str) == Some(role.as_str()),
-        })
+        let named = |name: &str| self.volumes.iter().find(|volume| volume.name == name);
+        let labelled = || self.volumes.iter().find(|volume| volume.labels.get(ROLE).map(String::as_str) == Some(role.as_str()));
+        if role != ResourceRole::Data {
+            return labelled();
+        }
+        match resolved.provider_state.get(ADOPTED_VOLUME) {
+            Some(name) => named(name),
+            None => {
+                let current = self.current(&ResourceNames::of(resolved));
+                current.and_then(|container| volume_at(container, DATA)).and_then(named).or_else(labelled)
+            }
+        }
     }
 
     /// All volumes.

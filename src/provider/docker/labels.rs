@@ -33,6 +33,8 @@ pub(super) enum ResourceRole {
     Database,
     /// The volume of the backend.
     Data,
+    /// A volume with the data of a snapshot, which is that of the backend once it was switched to.
+    RestoredData,
     /// The volume of its own database server.
     DatabaseData,
     /// The proxy of an engine, which belongs to no backend.
@@ -49,6 +51,7 @@ impl ResourceRole {
             Self::Dashboard => "dashboard",
             Self::Database => "database",
             Self::Data => "data",
+            Self::RestoredData => "data-restored",
             Self::DatabaseData => "database-data",
             Self::Proxy => "proxy",
             Self::Probe => "probe",

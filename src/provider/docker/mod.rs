@@ -34,6 +34,7 @@ mod logs;
 mod neighbour;
 mod network;
 mod observe;
+mod options;
 mod probe;
 mod proxy;
 mod readiness;
@@ -46,12 +47,12 @@ mod rollout;
 mod servers;
 mod sidecar;
 mod ssh;
+mod staging;
 mod volume;
 mod volume_reader;
 mod volume_users;
 mod written_data;
 
-use std::ffi::OsString;
 use std::time::Duration;
 
 use tokio::sync::OnceCell;
@@ -70,18 +71,20 @@ use self::labels::ResourceRole;
 pub use self::proxy::{PortHolder, ProxyError, ProxyProduct};
 use self::readiness::ReadinessProbe;
 pub use self::recovery::{Orphan, RecoveredBackend};
-use self::rollout::Rollout;
+use self::rollout::{Fallback, Rollout};
 use self::servers::Servers;
 pub use self::ssh::{SshError, SshFailure};
-use super::kit::data_place::{DataPlace, DataVolume, VolumeAccess};
+use super::kit::data_place::{DataPlace, DataVolume, StagedVolume, StagingPlace, VolumeAccess};
 use super::kit::keyed_lock::KeyedLock;
-use super::{FoundBackend, LogChunk, LogPosition, PlaceFindings, ProgressFn, Provider, ProviderError, async_trait};
+use super::{
+    FoundBackend, LogChunk, LogPosition, PlaceFindings, ProgressFn, Provider, ProviderError, StateJournal, async_trait,
+};
 use crate::convex::deployment::DeploymentClient;
 use crate::convex::release::COMMITS;
 use crate::failpoint;
 use crate::model::{
-    BackendId, BackendName, BackendSpec, Diagnostic, INTERNAL_URL, Observation, ProjectName, ProviderKind, ProviderState,
-    RELEASE_CREATED, ResolvedBackend, VolumeReclaim, error_chain,
+    BackendId, BackendName, BackendSpec, DATA_KEYS, Diagnostic, INTERNAL_URL, Observation, ProjectName, ProviderKind,
+    ProviderState, RELEASE_CREATED, ResolvedBackend, SnapshotId, VolumeReclaim, error_chain,
 };
 
 /// How long a container has to end by itself: what Convex's own compose file gives it.
@@ -126,43 +129,6 @@ impl Docker {
             locks: KeyedLock::default(),
             network_lock: tokio::sync::Mutex::default(),
         }
-    }
-
-    /// Gives containers another time to end by themselves than ten seconds.
-    #[must_use]
-    pub fn with_grace(self, grace: Duration) -> Self {
-        Self { grace, ..self }
-    }
-
-    /// Gives a replacement another time to answer than five minutes.
-    #[must_use]
-    pub fn with_ready_within(self, ready_within: Duration) -> Self {
-        Self { ready_within, ..self }
-    }
-
-    /// Watches a first container for an early end longer or shorter than a second and a half, unless it answers before.
-    #[must_use]
-    pub fn with_watched_for(self, watched_for: Duration) -> Self {
-        Self { watched_for, ..self }
-    }
-
-    /// Asks another server than the official one for the commit of a `precompiled-…` tag.
-    #[must_use]
-    pub fn with_commits(self, commits: String) -> Self {
-        Self { commits, ..self }
-    }
-
-    /// Allows only what is listed.
-    #[must_use]
-    pub fn with_allow_list(self, allowed: AllowList) -> Self {
-        Self { allowed, ..self }
-    }
-
-    /// Starts another program than the `ssh` on the `PATH`.
-    #[must_use]
-    pub fn with_ssh(mut self, program: OsString) -> Self {
-        self.servers.program = program;
-        self
     }
 
     async fn engine(&self) -> Result<&Engine, ProviderError> {
@@ -216,7 +182,12 @@ impl Docker {
         engine.tunnel(&labels::ResourceNames::of(resolved).backend(), port).await
     }
 
-    async fn reconcile(&self, resolved: &ResolvedBackend, progress: ProgressFn<'_>) -> Result<ProviderState, ProviderError> {
+    async fn reconcile(
+        &self,
+        resolved: &ResolvedBackend,
+        fallback: Fallback,
+        progress: ProgressFn<'_>,
+    ) -> Result<ProviderState, ProviderError> {
         let engine = &self.engine_of(&resolved.spec).await?;
         let _lock = self.locks.lock(&resolved.id).await;
         limits::validate_limits(&resolved.spec.resources, engine.capabilities, engine.capacity)?;
@@ -243,7 +214,7 @@ impl Docker {
         volume::ensure_volume(engine, resolved, &inventory, ResourceRole::Data, &images.backend, context).await?;
         let url = context.internal_url(resolved.ports.api);
         let probe = self.probe(engine, resolved, &url);
-        let rollout = Rollout { engine, resolved, context, wanted: &images.spec, probe, progress };
+        let rollout = Rollout { engine, resolved, context, wanted: &images.spec, probe, fallback, progress };
         rollout.run().await?;
         let mut state = ProviderState::new();
         engine.identity.record(engine.url(), &mut state);
@@ -256,8 +227,8 @@ impl Docker {
         if !context.is_on_server() {
             state.insert(INTERNAL_URL.to_owned(), url);
         }
-        if let Some(volume) = resolved.provider_state.get(inventory::ADOPTED_VOLUME) {
-            state.insert(inventory::ADOPTED_VOLUME.to_owned(), volume.clone());
+        for key in DATA_KEYS {
+            state.extend(resolved.provider_state.get(key).map(|value| (key.to_owned(), value.clone())));
         }
         if let Some(image) = &images.database {
             ImagePin::DATABASE.record(image, &mut state);
@@ -341,7 +312,17 @@ impl Provider for Docker {
     }
 
     async fn ensure(&self, resolved: &ResolvedBackend, progress: ProgressFn<'_>) -> Result<ProviderState, ProviderError> {
-        let done = self.reconcile(resolved, progress).await;
+        let done = self.reconcile(resolved, Fallback::Predecessor, progress).await;
+        done.map_err(|error| redact::redactor_of(resolved).redact_error(error))
+    }
+
+    async fn start_release(
+        &self,
+        resolved: &ResolvedBackend,
+        progress: ProgressFn<'_>,
+        _: &dyn StateJournal,
+    ) -> Result<ProviderState, ProviderError> {
+        let done = self.reconcile(resolved, Fallback::Stopped, progress).await;
         done.map_err(|error| redact::redactor_of(resolved).redact_error(error))
     }
 
@@ -376,6 +357,30 @@ impl Provider for Docker {
         access: VolumeAccess,
     ) -> Result<Box<dyn DataVolume>, ProviderError> {
         self.open_data(resolved, access).await
+    }
+
+    fn staging_place(&self, resolved: &ResolvedBackend, snapshot: &SnapshotId) -> Result<StagingPlace, ProviderError> {
+        staging::staging_place(resolved, snapshot)
+    }
+
+    async fn open_staging(
+        &self,
+        resolved: &ResolvedBackend,
+        snapshot: &SnapshotId,
+    ) -> Result<Box<dyn StagedVolume>, ProviderError> {
+        self.open_staged(resolved, snapshot).await
+    }
+
+    async fn switch_data(&self, resolved: &ResolvedBackend, snapshot: &SnapshotId) -> Result<ProviderState, ProviderError> {
+        self.switch_volume(resolved, snapshot).await
+    }
+
+    async fn confirm_data(&self, resolved: &ResolvedBackend, _: &SnapshotId) -> Result<ProviderState, ProviderError> {
+        Ok(staging::confirmed(resolved))
+    }
+
+    async fn revert_data(&self, resolved: &ResolvedBackend, snapshot: &SnapshotId) -> Result<ProviderState, ProviderError> {
+        self.revert_volume(resolved, snapshot).await
     }
 
     fn retained_place(&self, resolved: &ResolvedBackend) -> Option<String> {

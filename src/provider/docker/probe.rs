@@ -13,27 +13,41 @@ use crate::provider::ProviderError;
 /// Where the volume is mounted; no image has anything there.
 pub(super) const TARGET: &str = "/convexinfra-probe";
 
-/// Creates the probe of a backend on a volume, which it cannot write to, and returns its id. Any image does: nothing of it runs.
-pub(super) async fn create(
-    engine: &Engine,
-    resolved: &ResolvedBackend,
-    volume: &str,
-    image: &str,
-    control_plane: &ControlPlaneId,
-) -> Result<String, ProviderError> {
+/// Says whether the engine may write to a volume through its probe.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum ProbeMount {
+    ReadOnly,
+    Writable,
+}
+
+/// Removes the probe that a command that was killed may have left.
+pub(super) async fn remove_left(engine: &Engine, resolved: &ResolvedBackend) -> Result<(), ProviderError> {
     let name = ResourceNames::of(resolved).container(ResourceRole::Probe);
-    // A command that was killed may have left it.
     if let Some(left) = inspect_container(engine, &name).await?
         && label_of(&left, ID) == Some(resolved.id.as_str())
         && label_of(&left, ROLE) == Some(ResourceRole::Probe.as_str())
     {
         engine.remove_container(id_of(&left), true).await?;
     }
+    Ok(())
+}
+
+/// Creates the probe of a backend on a volume, and returns its id. Any image does: nothing of it runs.
+pub(super) async fn create(
+    engine: &Engine,
+    resolved: &ResolvedBackend,
+    volume: &str,
+    mount: ProbeMount,
+    image: &str,
+    control_plane: &ControlPlaneId,
+) -> Result<String, ProviderError> {
+    remove_left(engine, resolved).await?;
+    let name = ResourceNames::of(resolved).container(ResourceRole::Probe);
     let mount = Mount {
         typ: Some(MountType::VOLUME),
         source: Some(volume.to_owned()),
         target: Some(TARGET.to_owned()),
-        read_only: Some(true),
+        read_only: Some(mount == ProbeMount::ReadOnly),
         volume_options: Some(MountVolumeOptions { no_copy: Some(true), ..MountVolumeOptions::default() }),
         ..Mount::default()
     };

@@ -10,7 +10,7 @@ use super::engine::Engine;
 use super::hardening::published_ports;
 use super::image::{ImagePin, backend_reference};
 use super::import::{environment, read_file};
-use super::inventory::{id_of, inspect_container, label_filter, label_of, name_of};
+use super::inventory::{ADOPTED_VOLUME, id_of, inspect_container, label_filter, label_of, name_of, volume_at};
 use super::labels::{BACKEND, CONTROL_PLANE, ID, INSTANCE, PROJECT, ROLE, ResourceRole};
 use super::launch_file::DATA;
 use crate::model::{BackendId, BackendName, PortPair, ProjectName, ProviderState, Release, ResolvedBackend, Secret};
@@ -47,6 +47,8 @@ pub struct RecoveredBackend {
     /// The manifest's word for the engine of its files.
     pub files: &'static str,
     image_id: String,
+    /// The volume that its container mounts: another one may hold what its data was before.
+    volume: Option<String>,
     engine: ProviderState,
 }
 
@@ -57,6 +59,7 @@ impl RecoveredBackend {
         if let Ok(reference) = backend_reference(resolved) {
             ImagePin::BACKEND.record_id(&reference, &self.image_id, &mut state);
         }
+        state.extend(self.volume.clone().map(|volume| (ADOPTED_VOLUME.to_owned(), volume)));
         state
     }
 }
@@ -95,6 +98,7 @@ pub(super) async fn orphans(
     }
     for volume in &volumes {
         add(&volume.labels, ResourceRole::Data, None);
+        add(&volume.labels, ResourceRole::RestoredData, None);
     }
     Ok(found.into_values().collect())
 }
@@ -176,6 +180,7 @@ impl Docker {
             storage,
             files,
             image_id: seen.image.clone().unwrap_or_default(),
+            volume: volume_at(&seen, DATA).map(str::to_owned),
             orphan,
         })
     }

@@ -30,6 +30,15 @@ use crate::provider::{ProgressFn, ProviderError};
 /// More rounds than any way from a left-over to a running backend has.
 const MAX_ROUNDS: u32 = 12;
 
+/// What is left where a replacement does not come up.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Fallback {
+    /// The container from before runs again.
+    Predecessor,
+    /// Nothing runs: the data may be that of the replacement's release by now.
+    Stopped,
+}
+
 /// What is to be brought up, and with what.
 pub(super) struct Rollout<'a> {
     pub(super) engine: &'a Engine,
@@ -37,6 +46,7 @@ pub(super) struct Rollout<'a> {
     pub(super) context: &'a BackendContext,
     pub(super) wanted: &'a ContainerSpec,
     pub(super) probe: ReadinessProbe<'a>,
+    pub(super) fallback: Fallback,
     pub(super) progress: ProgressFn<'a>,
 }
 
@@ -151,7 +161,9 @@ impl Rollout<'_> {
     async fn create_and_start(&self, seen: &Inventory) -> Result<bool, ProviderError> {
         let predecessor = self.predecessor(seen);
         if let Some(old) = &predecessor {
-            self.require_data(id_of(old.container())).await?;
+            if self.is_on_our_volume(old.container()) {
+                self.require_data(id_of(old.container())).await?;
+            }
             self.stop_old(old).await?;
         }
         let id = match self.engine.create_container(self.wanted).await? {
@@ -224,7 +236,8 @@ impl Rollout<'_> {
                 let mut has_written = false;
                 if let Some(new) = inspect_container(self.engine, id).await? {
                     self.engine.stop_container(&new).await?;
-                    has_written = written_data::by_another_build(self.engine, self.resolved, &new, old.container()).await?;
+                    has_written = self.may_roll_back(&old)
+                        && written_data::by_another_build(self.engine, self.resolved, &new, old.container()).await?;
                     self.engine.remove_container(id, self.is_on_our_volume(&new)).await?;
                 }
                 if has_written {
@@ -237,8 +250,17 @@ impl Rollout<'_> {
         }
     }
 
-    /// Performs the rollback: the container from before runs again.
+    /// Returns whether the container from before may run again. What was switched away from is given back by the operation, or by
+    /// none.
+    fn may_roll_back(&self, old: &Predecessor<'_>) -> bool {
+        self.fallback == Fallback::Predecessor && self.is_on_our_volume(old.container())
+    }
+
+    /// Performs the rollback: the container from before runs again, where it may.
     async fn roll_back(&self, old: &Predecessor<'_>) -> Result<(), ProviderError> {
+        if !self.may_roll_back(old) {
+            return Ok(());
+        }
         let id = id_of(old.container());
         match old {
             Predecessor::Previous(_) => self.engine.rename_container(id, &self.wanted.name).await?,

@@ -14,9 +14,11 @@ use super::Docker;
 use super::desired::ExtraMount;
 use super::engine::{Engine, is_absent};
 use super::image::{ImagePin, backend_reference};
+use super::inventory::Inventory;
 use super::labels::{ResourceNames, ResourceRole};
 use super::launch_file::DATA;
-use super::{probe, volume_users};
+use super::probe::{self, ProbeMount};
+use super::volume_users;
 use crate::failpoint;
 use crate::model::ResolvedBackend;
 use crate::provider::kit::data_place::{DataVolume, VolumeAccess};
@@ -64,13 +66,20 @@ impl Docker {
             let (is_composed, user, container) = (user.compose.is_some(), user.to_string(), user.name);
             return Err(ProviderError::VolumeShared { volume, user, container, is_composed });
         }
-        let container = seen.current(&names).or(seen.previous(&names)).or(seen.adopted.as_ref());
-        let reference = backend_reference(resolved)?;
-        let pinned = || ImagePin::BACKEND.id(&resolved.provider_state, &reference);
-        let image = container.and_then(|container| container.image.as_deref()).or_else(pinned).unwrap_or(&reference);
-        let probe = probe::create(&engine, resolved, &volume, image, &self.control_plane).await?;
+        let image = probe_image(resolved, &seen)?;
+        let probe = probe::create(&engine, resolved, &volume, ProbeMount::ReadOnly, &image, &self.control_plane).await?;
         Ok(Box::new(OpenVolume { engine, probe }))
     }
+}
+
+/// Returns the image of the backend that its engine has.
+pub(super) fn probe_image(resolved: &ResolvedBackend, seen: &Inventory) -> Result<String, ProviderError> {
+    let names = ResourceNames::of(resolved);
+    let container = seen.current(&names).or(seen.previous(&names)).or(seen.adopted.as_ref());
+    let reference = backend_reference(resolved)?;
+    let pinned = || ImagePin::BACKEND.id(&resolved.provider_state, &reference);
+    let image = container.and_then(|container| container.image.as_deref()).or_else(pinned).unwrap_or(&reference);
+    Ok(image.to_owned())
 }
 
 /// A volume in a probe.

@@ -1,7 +1,9 @@
 //! Where the data of a backend lies, and a volume of it that only an engine reads.
 
-use std::io::Read;
+use std::io::{self, Read};
 use std::path::PathBuf;
+
+use futures_util::stream::BoxStream;
 
 use crate::provider::{ProviderError, async_trait};
 
@@ -32,4 +34,31 @@ pub trait DataVolume: Send + Sync {
 
     /// Closes the volume.
     async fn close(&self) -> Result<(), ProviderError>;
+}
+
+/// Says where the data is written that replaces that of a backend.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum StagingPlace {
+    /// In a folder beside its own, which is not there yet or whole.
+    Folder(PathBuf),
+    /// In a volume, which is opened with [`Provider::open_staging`](crate::provider::Provider::open_staging).
+    Volume,
+    /// Nowhere: it was switched to already.
+    Switched,
+}
+
+/// A volume beside that of a backend, until it is switched to.
+#[async_trait]
+pub trait StagedVolume: Send + Sync {
+    /// Returns the folder of the data in the archive that it takes.
+    fn root(&self) -> &'static str;
+
+    /// Returns the user and the group whom the files belong to.
+    fn owner(&self) -> (u64, u64);
+
+    /// Returns whether everything is in it.
+    async fn is_whole(&self) -> Result<bool, ProviderError>;
+
+    /// Empties it, and writes a tar archive of the data into it.
+    async fn write(&self, archive: BoxStream<'static, io::Result<Vec<u8>>>) -> Result<(), ProviderError>;
 }
