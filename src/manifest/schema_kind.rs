@@ -3,7 +3,7 @@
 use super::formats::TextFormat;
 
 /// A table of a manifest.
-#[derive(Debug)]
+#[derive(Debug, Clone, Copy)]
 pub(super) struct Table {
     pub(super) title: &'static str,
     pub(super) keys: &'static [Key],
@@ -24,7 +24,7 @@ impl Table {
 }
 
 /// One key of a table.
-#[derive(Debug)]
+#[derive(Debug, Clone, Copy)]
 pub(super) struct Key {
     pub(super) name: &'static str,
     pub(super) kind: Kind,

@@ -1,18 +1,16 @@
 //! Every key that a manifest may have, once: the reader checks against these tables and the schema is made of them.
 
-mod kubernetes;
+mod providers;
 
+pub(super) use self::providers::PROVIDERS;
 use super::formats;
 use super::schema_kind::key;
 pub(super) use super::schema_kind::{Key, Kind, Table};
 use crate::model::EnvFileContents;
 use crate::policy::specification::MAX_COUNT;
 
-pub(super) static PROVIDERS: &[&str] = &["simulated", "local", "docker", "fly", "kubernetes"];
 pub(super) static STORAGE_ENGINES: &[&str] = &["sqlite", "postgres", "mysql"];
 pub(super) static FILE_ENGINES: &[&str] = &["local", "s3"];
-pub(super) static PULL_POLICIES: &[&str] = &["missing", "always", "never"];
-pub(super) static CPU_KINDS: &[&str] = &["shared", "performance"];
 pub(super) static DATABASE_ROLES: &[&str] = &["url", "least_privilege"];
 pub(super) static TLS_MODES: &[&str] = &["verify", "disable"];
 
@@ -70,11 +68,14 @@ pub(super) static SERVER: Table = Table {
     ],
 };
 
-pub(super) static DEFAULTS: Table = Table { title: "What every backend starts from", keys: BACKEND_KEYS, shared: true };
-pub(super) static BACKEND: Table = Table { title: "One backend", keys: BACKEND_KEYS, shared: false };
+pub(super) static DEFAULTS: Table = Table { title: "What every backend starts from", keys: &BACKEND_KEYS, shared: true };
+pub(super) static BACKEND: Table = Table { title: "One backend", keys: &BACKEND_KEYS, shared: false };
 
-static BACKEND_KEYS: &[Key] = &[
-    key("provider", Kind::Word("manifest.unknown_provider", "a provider", PROVIDERS), "Where it runs.")
+static BACKEND_KEYS: [Key; COMMON_KEYS.len() + PROVIDERS.len()] = providers::with_provider_keys(COMMON_KEYS);
+
+/// The keys of a backend at any provider.
+const COMMON_KEYS: &[Key] = &[
+    key("provider", Kind::Word("manifest.unknown_provider", "a provider", &PROVIDERS), "Where it runs.")
         .alias(&["type", "kind", "driver", "platform", "target"]),
     key("server", Kind::Text(&formats::NAME), "The server whose Docker engine runs it, by its name in `[servers]`. A change moves data."),
     key(
@@ -123,11 +124,6 @@ static BACKEND_KEYS: &[Key] = &[
         "variables",
         "secrets",
     ]),
-    key("simulated", Kind::Table(&SIMULATED), "What only the provider `simulated` understands."),
-    key("local", Kind::Table(&LOCAL), "What only the provider `local` understands."),
-    key("docker", Kind::Table(&DOCKER), "What only the provider `docker` understands."),
-    key("fly", Kind::Table(&FLY), "What only the provider `fly` understands."),
-    key("kubernetes", Kind::Table(&kubernetes::KUBERNETES), "What only the provider `kubernetes` understands.").alias(&["k8s"]),
 ];
 
 pub(super) static ENV_FILE: Table = Table {
@@ -240,86 +236,7 @@ static TUNING: Table = Table {
     ],
 };
 
-static SIMULATED: Table = Table {
-    title: "The provider `simulated`",
-    shared: false,
-    keys: &[key("listen", Kind::Flag, "Whether a process runs; without one the backend exists only as a record.")],
-};
-
-static LOCAL: Table = Table {
-    title: "The provider `local`",
-    shared: false,
-    keys: &[key("binary", Kind::Text(&formats::PATH), "The executable to run instead of the release's own.").alias(&["path"])],
-};
-
 const MAX_PORT: u32 = 65_535;
-
-static DOCKER: Table = Table {
-    title: "The provider `docker`",
-    shared: false,
-    keys: &[
-        key("image", Kind::Text(&formats::IMAGE), "The backend's image instead of the official one."),
-        key(
-            "proxy_image",
-            Kind::Text(&formats::IMAGE),
-            "The image of convexinfra's own proxy instead of its server's `proxy_image`, or the official one of Caddy.",
-        ),
-        key("dashboard_image", Kind::Text(&formats::IMAGE), "The dashboard's image instead of the official one."),
-        key(
-            "database_image",
-            Kind::Text(&formats::IMAGE),
-            "The image of a managed database server instead of the official one.",
-        ),
-        key(
-            "pull",
-            Kind::Word("manifest.unknown_pull_policy", "a pull policy", PULL_POLICIES),
-            "When images are fetched; `missing` when left out.",
-        ),
-        key("publish", Kind::Text(&formats::ADDRESS), "The address that ports are published on; loopback when left out."),
-        key("network", Kind::Text(&formats::WORD), "A network to join."),
-        key("networks", Kind::Texts(&formats::WORD), "Further networks of the backend's container, such as a proxy's."),
-        key("aliases", Kind::Texts(&formats::WORD), "Further names of the backend in its networks."),
-        key("labels", Kind::Labels, "Labels for others, such as a proxy."),
-        key("extra_hosts", Kind::Texts(&formats::HOST_ENTRY), "Names that resolve inside, each with its address."),
-        key("dns", Kind::Texts(&formats::ADDRESS), "Name servers instead of the engine's."),
-        key(
-            "mounts",
-            Kind::Texts(&formats::MOUNT),
-            "What is mounted beside the data: a volume or a directory of the engine's machine.",
-        )
-        .alias(&["volumes"]),
-        key("arguments", Kind::Texts(&formats::LINE), "Further arguments of the backend.").alias(&["command", "args"]),
-        key("extra_env", Kind::Variables, "Variables of the backend's process that no other key sets.")
-            .alias(&["environment", "env"]),
-        key("api_port", Kind::Count(MAX_PORT), "The port of the API inside the container; the one outside when left out."),
-        key(
-            "site_port",
-            Kind::Count(MAX_PORT),
-            "The port of the HTTP actions inside the container; the one outside when left out.",
-        ),
-        key("shm_size", Kind::Size, "Shared memory; the engine's default when left out."),
-    ],
-};
-
-static FLY: Table = Table {
-    title: "The provider `fly`",
-    shared: false,
-    keys: &[
-        key("org", Kind::Text(&formats::LABEL), "The organisation that owns the app.").alias(&["organization", "organisation"]),
-        key("app", Kind::Text(&formats::LABEL), "The app's name instead of a derived one.").alias(&["app_name"]),
-        key("image", Kind::Text(&formats::IMAGE), "The machine's image instead of the official one."),
-        key(
-            "cpu_kind",
-            Kind::Word("manifest.unknown_cpu_kind", "a kind of processor", CPU_KINDS),
-            "The kind of its processors; `shared` when left out.",
-        ),
-        key(
-            "fallback_regions",
-            Kind::Texts(&formats::REGION),
-            "Regions to be made in when the region itself is full, in this order; none when left out.",
-        ),
-    ],
-};
 
 static MOVED: Table = Table {
     title: "A rename that keeps the data",

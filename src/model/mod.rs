@@ -53,8 +53,9 @@ pub use certificates::{CertificateFile, Certificates, CertificatesError};
 pub use cost::{Cost, PriceSource, Usd, monthly_sum};
 pub use database::DatabaseRole;
 pub use descriptor::{
-    Addressing, AllocateApp, AppAddress, Credential, DESCRIPTORS, Location, ProviderDescriptor, ReleaseSource, SettingsReader,
-    TextSetting, TextShape, impact_of_setting, monthly_cost, price_source, unpriced_items,
+    Addressing, AllocateApp, AppAddress, Credential, DESCRIPTORS, Location, ProviderDescriptor, ReleaseSource, SettingKey,
+    SettingKind, SettingTable, SettingsReader, TextSetting, TextShape, impact_of_setting, monthly_cost, price_source,
+    unpriced_items,
 };
 pub use desired::{
     Budget, DEFAULT_ENV_FILE, Desired, DesiredBackend, EnvFileContent, EnvFileContents, EnvFileState, EnvFileTarget, Moved,

@@ -25,7 +25,7 @@ impl ProviderKind {
     pub const ALL: [Self; 5] = [Self::Simulated, Self::Local, Self::Docker, Self::Fly, Self::Kubernetes];
 
     /// The word in the manifest.
-    pub fn as_str(self) -> &'static str {
+    pub const fn as_str(self) -> &'static str {
         match self {
             Self::Simulated => "simulated",
             Self::Local => "local",

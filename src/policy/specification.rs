@@ -75,7 +75,8 @@ fn check_texts(spec: &BackendSpec, found: &mut Vec<Violation>) {
     }
 }
 
-fn format_of(shape: TextShape) -> &'static TextFormat {
+/// Returns the pattern of a shape.
+pub(crate) const fn format_of(shape: TextShape) -> &'static TextFormat {
     match shape {
         TextShape::Path => &formats::PATH,
         TextShape::Line => &formats::LINE,

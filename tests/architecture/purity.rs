@@ -137,6 +137,23 @@ fn the_portable_driver_names_no_runtime() {
     none(&broken);
 }
 
+/// What decides is the same on every system; files, processes and terminals are at the edge.
+#[test]
+fn what_decides_names_no_operating_system() {
+    let core = ["model", "policy", "manifest", "plan", "convex", "api", "authority", "apply", "app", "render", "schema"];
+    let mut broken = Vec::new();
+    for source in sources().iter().filter(|source| core.contains(&source.module())) {
+        for (number, line) in source.code_without_text() {
+            for word in ["std::os::", "rustix", "libc::", "cfg(unix)", "cfg(windows)", "target_os"] {
+                if line.contains(word) {
+                    broken.push(format!("src/{}:{number}: `{word}` where every system is alike", source.path));
+                }
+            }
+        }
+    }
+    none(&broken);
+}
+
 #[test]
 fn only_writers_touch_the_standard_streams() {
     let mut broken = Vec::new();

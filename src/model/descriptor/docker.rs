@@ -1,6 +1,9 @@
 //! The provider `docker`: containers on an engine of the control plane's machine.
 
-use super::{Location, ProviderDescriptor, ReleaseSource, SettingsReader, TextSetting, TextShape, about, noted_internal_url};
+use super::{
+    Location, ProviderDescriptor, ReleaseSource, SettingKind, SettingTable, SettingsReader, TextSetting, TextShape, about,
+    noted_internal_url, setting,
+};
 use crate::model::diagnostic::Diagnostic;
 use crate::model::field::{EXTRA_ENV, FieldSet};
 use crate::model::impact::ChangeImpact;
@@ -15,7 +18,70 @@ use crate::model::spec::{BackendSpec, Storage};
 /// How the labels begin by which the driver knows what it made.
 const RESERVED_LABELS: &str = "convexinfra.";
 
+/// The keys of its table in a manifest.
+static SETTINGS: SettingTable = SettingTable {
+    title: "The provider `docker`",
+    doc: "What only the provider `docker` understands.",
+    aliases: &[],
+    keys: &[
+        setting("image", SettingKind::Text(TextShape::Image), "The backend's image instead of the official one."),
+        setting(
+            "proxy_image",
+            SettingKind::Text(TextShape::Image),
+            "The image of convexinfra's own proxy instead of its server's `proxy_image`, or the official one of Caddy.",
+        ),
+        setting("dashboard_image", SettingKind::Text(TextShape::Image), "The dashboard's image instead of the official one."),
+        setting(
+            "database_image",
+            SettingKind::Text(TextShape::Image),
+            "The image of a managed database server instead of the official one.",
+        ),
+        setting(
+            "pull",
+            SettingKind::Word {
+                code: "manifest.unknown_pull_policy",
+                noun: "a pull policy",
+                words: &["missing", "always", "never"],
+            },
+            "When images are fetched; `missing` when left out.",
+        ),
+        setting(
+            "publish",
+            SettingKind::Text(TextShape::Address),
+            "The address that ports are published on; loopback when left out.",
+        ),
+        setting("network", SettingKind::Text(TextShape::Word), "A network to join."),
+        setting(
+            "networks",
+            SettingKind::Texts(TextShape::Word),
+            "Further networks of the backend's container, such as a proxy's.",
+        ),
+        setting("aliases", SettingKind::Texts(TextShape::Word), "Further names of the backend in its networks."),
+        setting("labels", SettingKind::Labels, "Labels for others, such as a proxy."),
+        setting("extra_hosts", SettingKind::Texts(TextShape::HostEntry), "Names that resolve inside, each with its address."),
+        setting("dns", SettingKind::Texts(TextShape::Address), "Name servers instead of the engine's."),
+        setting(
+            "mounts",
+            SettingKind::Texts(TextShape::Mount),
+            "What is mounted beside the data: a volume or a directory of the engine's machine.",
+        )
+        .alias(&["volumes"]),
+        setting("arguments", SettingKind::Texts(TextShape::Line), "Further arguments of the backend.")
+            .alias(&["command", "args"]),
+        setting("extra_env", SettingKind::Variables, "Variables of the backend's process that no other key sets.")
+            .alias(&["environment", "env"]),
+        setting("api_port", SettingKind::Port, "The port of the API inside the container; the one outside when left out."),
+        setting(
+            "site_port",
+            SettingKind::Port,
+            "The port of the HTTP actions inside the container; the one outside when left out.",
+        ),
+        setting("shm_size", SettingKind::Size, "Shared memory; the engine's default when left out."),
+    ],
+};
+
 pub(super) static DESCRIPTOR: ProviderDescriptor = ProviderDescriptor {
+    settings: &SETTINGS,
     runs_dashboards: true,
     stops: true,
     takes_snapshots: true,
@@ -148,22 +214,22 @@ fn fields(settings: &ProviderSettings, fields: &mut FieldSet) {
 fn texts(settings: &ProviderSettings) -> Vec<TextSetting<'_>> {
     let docker = &settings.docker;
     let single = [
-        ("docker.image", TextShape::Image, &docker.image),
-        ("docker.proxy_image", TextShape::Image, &docker.proxy_image),
-        ("docker.dashboard_image", TextShape::Image, &docker.dashboard_image),
-        ("docker.database_image", TextShape::Image, &docker.database_image),
-        ("docker.publish", TextShape::Address, &docker.publish),
-        ("docker.network", TextShape::Word, &docker.network),
+        ("docker.image", &docker.image),
+        ("docker.proxy_image", &docker.proxy_image),
+        ("docker.dashboard_image", &docker.dashboard_image),
+        ("docker.database_image", &docker.database_image),
+        ("docker.publish", &docker.publish),
+        ("docker.network", &docker.network),
     ];
     let lists = [
-        ("docker.networks", TextShape::Word, &docker.networks),
-        ("docker.aliases", TextShape::Word, &docker.aliases),
-        ("docker.extra_hosts", TextShape::HostEntry, &docker.extra_hosts),
-        ("docker.dns", TextShape::Address, &docker.dns),
-        ("docker.mounts", TextShape::Mount, &docker.mounts),
-        ("docker.arguments", TextShape::Line, &docker.arguments),
+        ("docker.networks", &docker.networks),
+        ("docker.aliases", &docker.aliases),
+        ("docker.extra_hosts", &docker.extra_hosts),
+        ("docker.dns", &docker.dns),
+        ("docker.mounts", &docker.mounts),
+        ("docker.arguments", &docker.arguments),
     ];
-    let single = single.into_iter().filter_map(|(path, shape, text)| Some((path, shape, text.as_deref()?)));
+    let single = single.into_iter().filter_map(|(path, text)| Some((path, text.as_deref()?)));
     let server = docker.server.iter().flat_map(|server| {
         [
             ("server", TextShape::Word, Some(&server.name)),
@@ -173,9 +239,9 @@ fn texts(settings: &ProviderSettings) -> Vec<TextSetting<'_>> {
             ("server.socket", TextShape::Socket, server.socket.as_ref()),
         ]
     });
-    let server = server.filter_map(|(path, shape, text)| Some((path, shape, text?.as_str())));
-    let lists = lists.into_iter().flat_map(|(path, shape, list)| list.iter().map(move |text| (path, shape, text.as_str())));
-    server.chain(single).chain(lists).map(|(path, shape, text)| TextSetting { path, shape, text }).collect()
+    let server = server.filter_map(|(path, shape, text)| Some(TextSetting { path, shape, text: text?.as_str() }));
+    let lists = lists.into_iter().flat_map(|(path, list)| list.iter().map(move |text| (path, text.as_str())));
+    server.chain(SETTINGS.shaped(single.chain(lists))).collect()
 }
 
 fn refusals(name: &BackendName, spec: &BackendSpec) -> Vec<Diagnostic> {

@@ -1,8 +1,8 @@
 //! The provider `fly`: apps on Fly.io.
 
 use super::{
-    Addressing, AppAddress, Credential, Location, ProviderDescriptor, ReleaseSource, SettingsReader, TextSetting, TextShape,
-    about, fly_prices, noted_internal_url,
+    Addressing, AppAddress, Credential, Location, ProviderDescriptor, ReleaseSource, SettingKind, SettingTable, SettingsReader,
+    TextSetting, TextShape, about, fly_prices, noted_internal_url, setting,
 };
 use crate::model::actual::Endpoints;
 use crate::model::cpu_kind::CpuKind;
@@ -18,7 +18,35 @@ use crate::model::release::Release;
 use crate::model::resolved::{INTERNAL_URL, ProviderState};
 use crate::model::spec::BackendSpec;
 
+/// The keys of its table in a manifest.
+static SETTINGS: SettingTable = SettingTable {
+    title: "The provider `fly`",
+    doc: "What only the provider `fly` understands.",
+    aliases: &[],
+    keys: &[
+        setting("org", SettingKind::Text(TextShape::Label), "The organisation that owns the app.")
+            .alias(&["organization", "organisation"]),
+        setting("app", SettingKind::Text(TextShape::Label), "The app's name instead of a derived one.").alias(&["app_name"]),
+        setting("image", SettingKind::Text(TextShape::Image), "The machine's image instead of the official one."),
+        setting(
+            "cpu_kind",
+            SettingKind::Word {
+                code: "manifest.unknown_cpu_kind",
+                noun: "a kind of processor",
+                words: &["shared", "performance"],
+            },
+            "The kind of its processors; `shared` when left out.",
+        ),
+        setting(
+            "fallback_regions",
+            SettingKind::Texts(TextShape::Region),
+            "Regions to be made in when the region itself is full, in this order; none when left out.",
+        ),
+    ],
+};
+
 pub(super) static DESCRIPTOR: ProviderDescriptor = ProviderDescriptor {
+    settings: &SETTINGS,
     addressing: Addressing::App(allocate_app),
     credential: Some(Credential { variable: "FLY_API_TOKEN", command: "fly tokens create org" }),
     runs_dashboards: true,
@@ -87,14 +115,10 @@ fn fields(settings: &ProviderSettings, fields: &mut FieldSet) {
 
 fn texts(settings: &ProviderSettings) -> Vec<TextSetting<'_>> {
     let fly = &settings.fly;
-    let single = [
-        ("fly.org", TextShape::Label, &fly.org),
-        ("fly.app", TextShape::Label, &fly.app),
-        ("fly.image", TextShape::Image, &fly.image),
-    ];
-    let single = single.into_iter().filter_map(|(path, shape, text)| Some((path, shape, text.as_deref()?)));
-    let regions = fly.fallback_regions.iter().map(|text| ("fly.fallback_regions", TextShape::Region, text.as_str()));
-    single.chain(regions).map(|(path, shape, text)| TextSetting { path, shape, text }).collect()
+    let single = [("fly.org", &fly.org), ("fly.app", &fly.app), ("fly.image", &fly.image)];
+    let single = single.into_iter().filter_map(|(path, text)| Some((path, text.as_deref()?)));
+    let regions = fly.fallback_regions.iter().map(|text| ("fly.fallback_regions", text.as_str()));
+    SETTINGS.shaped(single.chain(regions)).collect()
 }
 
 /// Refuses regions and sizes that Fly does not have, and what an app cannot bring along.

@@ -1,6 +1,9 @@
 //! The provider `kubernetes`: StatefulSets of clusters.
 
-use super::{Addressing, Location, ProviderDescriptor, ReleaseSource, SettingsReader, TextSetting, TextShape, about};
+use super::{
+    Addressing, Location, ProviderDescriptor, ReleaseSource, SettingKind, SettingTable, SettingsReader, TextSetting, TextShape,
+    about, setting,
+};
 use crate::model::cost::Cost;
 use crate::model::diagnostic::Diagnostic;
 use crate::model::field::FieldSet;
@@ -13,7 +16,59 @@ use crate::model::release::Release;
 use crate::model::resolved::INTERNAL_URL;
 use crate::model::spec::{BackendSpec, Resources};
 
+/// The keys of its table in a manifest.
+static SETTINGS: SettingTable = SettingTable {
+    title: "The provider `kubernetes`",
+    doc: "What only the provider `kubernetes` understands.",
+    aliases: &["k8s"],
+    keys: &[
+        setting("context", SettingKind::Text(TextShape::Line), "The context of the kubeconfig; the current one when left out."),
+        setting("namespace", SettingKind::Text(TextShape::Label), "The namespace; that of the context when left out."),
+        setting("create_namespace", SettingKind::Flag, "Whether a namespace that is missing is made."),
+        setting(
+            "storage_class",
+            SettingKind::Text(TextShape::Word),
+            "The storage class of the volume; the cluster's default when left out.",
+        ),
+        setting(
+            "access_mode",
+            SettingKind::Word { code: "manifest.unknown_access_mode", noun: "an access mode", words: &AccessMode::WORDS },
+            "How the volume is accessed; `ReadWriteOncePod` when left out, which some volumes do not have.",
+        ),
+        setting("image", SettingKind::Text(TextShape::Image), "The image instead of the official one."),
+        setting("dashboard_image", SettingKind::Text(TextShape::Image), "The dashboard's image instead of the official one."),
+        setting("image_pull_secret", SettingKind::Text(TextShape::Word), "The Secret with which nodes fetch images."),
+        setting(
+            "expose",
+            SettingKind::Word { code: "manifest.unknown_exposure", noun: "a way to reach a backend", words: &Exposure::WORDS },
+            "How clients reach it; `port-forward` when left out.",
+        ),
+        setting(
+            "ingress_class",
+            SettingKind::Text(TextShape::Word),
+            "The class of its Ingress; the cluster's default when left out.",
+        ),
+        setting(
+            "gateway",
+            SettingKind::Text(TextShape::Gateway),
+            "The Gateway of its HTTPRoute, as `name` or `namespace/name`.",
+        ),
+        setting("tls_secret", SettingKind::Text(TextShape::Word), "The Secret with the certificate of its Ingress."),
+        setting(
+            "cluster_issuer",
+            SettingKind::Text(TextShape::Word),
+            "The cluster issuer of cert-manager that makes this certificate.",
+        ),
+        setting(
+            "network_policy",
+            SettingKind::Flag,
+            "Whether a NetworkPolicy admits only the pods of the namespace, or its ports only.",
+        ),
+    ],
+};
+
 pub(super) static DESCRIPTOR: ProviderDescriptor = ProviderDescriptor {
+    settings: &SETTINGS,
     addressing: Addressing::Noted,
     runs_dashboards: true,
     stops: true,
@@ -102,19 +157,19 @@ fn fields(settings: &ProviderSettings, fields: &mut FieldSet) {
 fn texts(settings: &ProviderSettings) -> Vec<TextSetting<'_>> {
     let kubernetes = &settings.kubernetes;
     let texts = [
-        ("kubernetes.context", TextShape::Line, &kubernetes.context),
-        ("kubernetes.namespace", TextShape::Label, &kubernetes.namespace),
-        ("kubernetes.storage_class", TextShape::Word, &kubernetes.storage_class),
-        ("kubernetes.image", TextShape::Image, &kubernetes.image),
-        ("kubernetes.dashboard_image", TextShape::Image, &kubernetes.dashboard_image),
-        ("kubernetes.image_pull_secret", TextShape::Word, &kubernetes.image_pull_secret),
-        ("kubernetes.ingress_class", TextShape::Word, &kubernetes.ingress_class),
-        ("kubernetes.gateway", TextShape::Gateway, &kubernetes.gateway),
-        ("kubernetes.tls_secret", TextShape::Word, &kubernetes.tls_secret),
-        ("kubernetes.cluster_issuer", TextShape::Word, &kubernetes.cluster_issuer),
+        ("kubernetes.context", &kubernetes.context),
+        ("kubernetes.namespace", &kubernetes.namespace),
+        ("kubernetes.storage_class", &kubernetes.storage_class),
+        ("kubernetes.image", &kubernetes.image),
+        ("kubernetes.dashboard_image", &kubernetes.dashboard_image),
+        ("kubernetes.image_pull_secret", &kubernetes.image_pull_secret),
+        ("kubernetes.ingress_class", &kubernetes.ingress_class),
+        ("kubernetes.gateway", &kubernetes.gateway),
+        ("kubernetes.tls_secret", &kubernetes.tls_secret),
+        ("kubernetes.cluster_issuer", &kubernetes.cluster_issuer),
     ];
-    let written = texts.into_iter().filter_map(|(path, shape, text)| Some((path, shape, text.as_deref()?)));
-    written.map(|(path, shape, text)| TextSetting { path, shape, text }).collect()
+    let written = texts.into_iter().filter_map(|(path, text)| Some((path, text.as_deref()?)));
+    SETTINGS.shaped(written).collect()
 }
 
 /// Refuses an exposure that lacks the names that only a manifest can give, and what no driver runs in a cluster.

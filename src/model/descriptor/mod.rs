@@ -9,10 +9,13 @@ mod fly_prices;
 mod kubernetes;
 mod local;
 mod process;
+mod setting;
 mod simulated;
 
 use std::collections::BTreeMap;
 
+use self::setting::setting;
+pub use self::setting::{SettingKey, SettingKind, SettingTable};
 use super::actual::Endpoints;
 use super::cost::{Cost, PriceSource};
 use super::diagnostic::Diagnostic;
@@ -64,6 +67,8 @@ pub struct ProviderDescriptor {
     pub limit_impact: fn(path: &str, recorded: &Resources, after: Option<&str>) -> ChangeImpact,
     /// The impact of its settings, by path. What is not listed restarts the backend.
     pub setting_impacts: &'static [(&'static str, ChangeImpact)],
+    /// Its table in a manifest.
+    pub settings: &'static SettingTable,
     /// Reads its settings from the manifest.
     pub read_settings: fn(&dyn SettingsReader, &mut ProviderSettings),
     /// Whether any of its settings is written.
@@ -255,6 +260,7 @@ impl ProviderDescriptor {
             region_impact: ChangeImpact::MovesData,
             limit_impact: |_, _, _| ChangeImpact::Restart,
             setting_impacts: &[],
+            settings: &SettingTable::NONE,
             read_settings: |_, _| {},
             has_settings: |_| false,
             fields: |_, _| {},
@@ -399,6 +405,102 @@ mod tests {
                 assert!(is_own(path), "{path} is a setting of {}", descriptor.kind);
             }
             assert!(!(descriptor.has_settings)(&ProviderSettings::default()), "{}: defaults are no settings", descriptor.kind);
+        }
+    }
+
+    /// A table in which every key is written, and which knows what was read.
+    struct FullTable {
+        keys: &'static [SettingKey],
+        read: std::cell::RefCell<std::collections::BTreeSet<String>>,
+    }
+
+    impl FullTable {
+        /// Notes that a key is read, which has to be one that takes what is read.
+        fn kind(&self, name: &str) -> SettingKind {
+            self.read.borrow_mut().insert(name.to_owned());
+            self.keys.iter().find(|key| key.name == name).unwrap_or_else(|| panic!("`{name}` is no key")).kind
+        }
+    }
+
+    impl SettingsReader for FullTable {
+        fn text(&self, key: &str) -> Option<String> {
+            assert!(matches!(self.kind(key), SettingKind::Text(_)), "{key}");
+            Some("x".to_owned())
+        }
+
+        fn word(&self, key: &str) -> Option<&'static str> {
+            let SettingKind::Word { words, .. } = self.kind(key) else { panic!("{key}") };
+            words.last().copied()
+        }
+
+        fn flag(&self, key: &str) -> Option<bool> {
+            assert!(matches!(self.kind(key), SettingKind::Flag), "{key}");
+            Some(false)
+        }
+
+        fn count(&self, key: &str) -> Option<u32> {
+            assert!(matches!(self.kind(key), SettingKind::Port), "{key}");
+            Some(3210)
+        }
+
+        fn size(&self, key: &str) -> Option<ByteSize> {
+            assert!(matches!(self.kind(key), SettingKind::Size), "{key}");
+            None
+        }
+
+        fn texts(&self, key: &str) -> Vec<String> {
+            assert!(matches!(self.kind(key), SettingKind::Texts(_)), "{key}");
+            vec!["x".to_owned()]
+        }
+
+        fn labels(&self, key: &str) -> BTreeMap<String, String> {
+            assert!(matches!(self.kind(key), SettingKind::Labels), "{key}");
+            BTreeMap::new()
+        }
+
+        fn variables(&self, key: &str) -> BTreeMap<String, SecretSource> {
+            assert!(matches!(self.kind(key), SettingKind::Variables), "{key}");
+            BTreeMap::new()
+        }
+
+        fn server(&self) -> Option<Server> {
+            None
+        }
+
+        fn server_proxy_image(&self) -> Option<String> {
+            None
+        }
+
+        fn route_tls(&self) -> Option<RouteTls> {
+            None
+        }
+
+        fn archive_digest(&self) -> Option<String> {
+            None
+        }
+    }
+
+    #[test]
+    fn every_key_is_read_and_every_text_is_checked_as_its_key_says() {
+        for descriptor in DESCRIPTORS {
+            let keys = descriptor.settings.keys;
+            let (table, mut settings) = (FullTable { keys, read: Default::default() }, ProviderSettings::default());
+            (descriptor.read_settings)(&table, &mut settings);
+            assert_eq!(table.read.into_inner(), keys.iter().map(|key| key.name.to_owned()).collect(), "{}", descriptor.kind);
+            let mut checked: Vec<_> =
+                (descriptor.texts)(&settings).iter().map(|text| (text.path.to_owned(), format!("{:?}", text.shape))).collect();
+            let mut texts: Vec<_> = keys
+                .iter()
+                .filter_map(|key| match key.kind {
+                    SettingKind::Text(shape) | SettingKind::Texts(shape) => {
+                        Some((format!("{}.{}", descriptor.kind, key.name), format!("{shape:?}")))
+                    }
+                    _ => None,
+                })
+                .collect();
+            checked.sort();
+            texts.sort();
+            assert_eq!(checked, texts);
         }
     }
 

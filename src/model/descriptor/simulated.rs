@@ -1,11 +1,20 @@
 //! The provider `simulated`: stand-in backends out of this very binary, or nothing but records.
 
-use super::{ProviderDescriptor, ReleaseSource, process};
+use super::{ProviderDescriptor, ReleaseSource, SettingKind, SettingTable, process, setting};
 use crate::model::impact::ChangeImpact;
 use crate::model::provider::ProviderKind;
 use crate::model::provider_settings::SimulatedSettings;
 
+/// The keys of its table in a manifest.
+static SETTINGS: SettingTable = SettingTable {
+    title: "The provider `simulated`",
+    doc: "What only the provider `simulated` understands.",
+    aliases: &[],
+    keys: &[setting("listen", SettingKind::Flag, "Whether a process runs; without one the backend exists only as a record.")],
+};
+
 pub(super) static DESCRIPTOR: ProviderDescriptor = ProviderDescriptor {
+    settings: &SETTINGS,
     setting_impacts: &[("simulated.listen", ChangeImpact::Restart)],
     read_settings: |table, settings| {
         settings.simulated = SimulatedSettings { listen: table.flag("listen").unwrap_or(true) };
