@@ -64,7 +64,9 @@ pub fn with_images(host: String) -> Engine {
     if !engine.try_docker(&["network", "inspect", COMPOSE_NETWORK]) {
         engine.docker(&["network", "create", COMPOSE_NETWORK]);
     }
-    engine.build_images();
+    // 200 MB that only the builds need; what a static holds is never dropped.
+    let build = tempfile::tempdir().unwrap();
+    engine.build_images(build.path());
     engine
 }
 
@@ -168,8 +170,8 @@ impl Engine {
         }
     }
 
-    fn build_images(&self) {
-        let root = self.folder.path().join("backend");
+    fn build_images(&self, folder: &Path) {
+        let root = folder.join("backend");
         let programs = ["bash", "cat", "mkdir", "curl", "head", "od", "tr", "sleep", "env", "sort", "ls", "cp", "rm"];
         root_file_system(&root, &programs);
         let program = root.join("convex/convexinfra");
@@ -196,7 +198,7 @@ impl Engine {
         script("broken-backend", &root.join("convex/convex-local-backend"));
         self.import(&root, BROKEN, &official);
 
-        let root = self.folder.path().join("dashboard");
+        let root = folder.join("dashboard");
         root_file_system(&root, &["bash", "env", "sort", "mkdir", "curl"]);
         fs::copy("/bin/busybox", root.join("bin/busybox")).expect("`busybox` is needed for the dashboard's stand-in");
         libraries_of(Path::new("/bin/busybox"), &root);
@@ -212,12 +214,12 @@ impl Engine {
             "ENTRYPOINT [\"/bin/bash\", \"/app/dashboard.sh\"]",
         ];
         self.import(&root, DASHBOARD, &changes);
-        self.build_postgres();
+        self.build_postgres(folder);
     }
 
     /// PostgreSQL as this machine has it.
-    fn build_postgres(&self) {
-        let root = self.folder.path().join("postgres");
+    fn build_postgres(&self, folder: &Path) {
+        let root = folder.join("postgres");
         root_file_system(&root, &["bash", "cat", "mkdir", "chown", "dirname", "id", "setpriv", "env"]);
         fs::write(root.join("etc/passwd"), "root:x:0:0:root:/root:/bin/bash\npostgres:x:999:999::/tmp:/bin/bash\n").unwrap();
         let server = postgres_folder();
