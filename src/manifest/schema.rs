@@ -4,7 +4,7 @@ use serde_json::{Map, Value, json};
 
 use super::formats::{self, TextFormat};
 use super::schema_table::{
-    BACKEND, DEFAULTS, ENV_FILE, Key, Kind, PINNED_RELEASE, PROVIDERS, ROOT, ROUTE_CERTIFICATE, SECRET, TLS, TLS_MODES, Table,
+    BACKEND, DEFAULTS, ENV_FILE, Key, Kind, PINNED_RELEASE, PROVIDERS, ROOT, ROUTE_TLS, SECRET, TLS, TLS_MODES, Table,
 };
 use crate::model::RouteTls;
 
@@ -76,9 +76,12 @@ fn kind(kind: Kind) -> Value {
             json!({ "oneOf": [{ "type": "string", "enum": TLS_MODES }, file] })
         }
         Kind::RouteTls => {
-            let mut certificate = table(&ROUTE_CERTIFICATE);
-            extend(&mut certificate, json!({ "required": ["cert", "key"] }));
-            json!({ "oneOf": [{ "type": "string", "enum": RouteTls::WORDS }, certificate] })
+            let mut source = table(&ROUTE_TLS);
+            let pair = json!({ "required": ["cert", "key"], "not": { "anyOf": [{ "required": ["acme"] }, { "required": ["root"] }] } });
+            let authority =
+                json!({ "required": ["acme"], "not": { "anyOf": [{ "required": ["cert"] }, { "required": ["key"] }] } });
+            extend(&mut source, json!({ "oneOf": [pair, authority] }));
+            json!({ "oneOf": [{ "type": "string", "enum": RouteTls::WORDS }, source] })
         }
         Kind::EnvFiles => {
             let mut file = table(&ENV_FILE);

@@ -111,7 +111,7 @@ impl Kind {
                 owned("a release in quotes, or a table that pins its archive", "\"precompiled-2026-08-22-652b828\"")
             }
             Self::Tls => owned("`\"verify\"`, `\"disable\"` or a file of certificates", "{ ca = \"ca.pem\" }"),
-            Self::RouteTls => owned("`\"auto\"`, `\"internal\"` or a certificate with its key", "\"auto\""),
+            Self::RouteTls => owned("`\"auto\"`, `\"internal\"`, an authority or a certificate with its key", "\"auto\""),
             Self::Names => owned("a list of backends", "[\"dev\"]"),
             Self::Texts(shape) => (format!("a list, each {}", shape.noun), format!("[\"{}\"]", shape.example)),
             Self::Table(spec) => {

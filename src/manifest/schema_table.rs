@@ -114,7 +114,7 @@ const COMMON_KEYS: &[Key] = &[
     key(
         "tls",
         Kind::RouteTls,
-        "That convexinfra's own proxy on its Docker engine serves the origins, and where their certificates come from: `auto` (public authorities), `internal` (an authority of the proxy's own) or `{ cert, key }`. `auto` where there is a `domain`; left out otherwise, the proxy is yours.",
+        "That convexinfra's own proxy on its Docker engine serves the origins, and where their certificates come from: `auto` (public authorities), `internal` (an authority of the proxy's own) `{ acme }` (one authority) or `{ cert, key }`. `auto` where there is a `domain`; left out otherwise, the proxy is yours.",
     )
     .alias(&["https", "certificate"]),
     key("tuning", Kind::Table(&TUNING), "The backend's own knobs.").alias(&["knobs", "settings"]),
@@ -269,13 +269,25 @@ pub(super) static PINNED_RELEASE: Table = Table {
     ],
 };
 
-/// `{ cert = { file = "…" }, key = { file = "…" } }`
-pub(super) static ROUTE_CERTIFICATE: Table = Table {
-    title: "A certificate for all hosts of a backend",
+/// `{ cert = { file = "…" }, key = { file = "…" } }`, or `{ acme = "…" }`
+pub(super) static ROUTE_TLS: Table = Table {
+    title: "A certificate for all hosts of a backend, or the authority that gives them out",
     shared: false,
     keys: &[
         key("cert", Kind::Secret, "The certificate in PEM, with those that lead to its issuer.").alias(&["certificate"]),
         key("key", Kind::Secret, "Its private key in PEM."),
+        key(
+            "acme",
+            Kind::Text(&formats::ACME_DIRECTORY),
+            "Instead: the directory of an authority that speaks ACME, or `staging` for Let's Encrypt's.",
+        )
+        .alias(&["directory"]),
+        key(
+            "root",
+            Kind::Secret,
+            "The certificate in PEM that this authority's own endpoint is trusted by, where it is no public one.",
+        )
+        .alias(&["ca"]),
     ],
 };
 

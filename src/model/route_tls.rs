@@ -14,6 +14,13 @@ pub enum RouteTls {
     Auto,
     /// The proxy's own authority, which nothing trusts by itself.
     Internal,
+    /// One authority, by ACME.
+    Acme {
+        /// `staging`, or the URL of its directory.
+        directory: String,
+        /// The certificate in PEM that its own endpoint is trusted by, where that is none of the public ones.
+        root: Option<SecretRef>,
+    },
     /// Files of the user's own, in PEM.
     Certificate {
         /// The certificate, with those that lead to its issuer.
@@ -32,6 +39,20 @@ impl RouteTls {
     pub const CERT: &'static str = "tls.cert";
     /// The field of its private key.
     pub const KEY: &'static str = "tls.key";
+    /// The field of the directory of an authority.
+    pub const ACME: &'static str = "tls.acme";
+    /// The field of the certificate that an authority is trusted by.
+    pub const ROOT: &'static str = "tls.root";
+    /// The word for Let's Encrypt's staging authority, whose limits are wide and whose certificates nothing trusts.
+    pub const STAGING: &'static str = "staging";
+
+    /// Returns what the manifest names as the authority.
+    pub fn acme(&self) -> Option<&str> {
+        match self {
+            Self::Acme { directory, .. } => Some(directory),
+            Self::Auto | Self::Internal | Self::Certificate { .. } => None,
+        }
+    }
 }
 
 impl fmt::Display for RouteTls {
@@ -39,6 +60,7 @@ impl fmt::Display for RouteTls {
         f.pad(match self {
             Self::Auto => "auto",
             Self::Internal => "internal",
+            Self::Acme { .. } => "acme",
             Self::Certificate { .. } => "certificate",
         })
     }

@@ -2,7 +2,7 @@
 
 use std::net::IpAddr;
 
-use crate::model::{NAME_MAX, Release};
+use crate::model::{NAME_MAX, Release, RouteTls};
 
 use super::url::WrittenUrl;
 use super::violation::Violation;
@@ -266,6 +266,18 @@ fn as_domain(text: &str) -> Option<String> {
     Some(bare.trim_end_matches(['/', '.']).trim_start_matches("api.").to_owned())
 }
 
+/// It becomes a word of a configuration that many share, so nothing that means more than itself there is in it.
+fn is_acme_directory(text: &str) -> bool {
+    let Some((host, path)) = text.strip_prefix("https://").and_then(|rest| rest.split_once('/')) else {
+        return text == RouteTls::STAGING;
+    };
+    let (name, port) = host.split_once(':').map_or((host, None), |(name, port)| (name, Some(port)));
+    let is_name = !name.is_empty() && name.bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'.' | b'-'));
+    is_name
+        && port.is_none_or(|port| port.len() <= 5 && port.bytes().all(|b| b.is_ascii_digit()) && port.parse::<u16>().is_ok())
+        && path.bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'.' | b'_' | b'~' | b'-' | b'/'))
+}
+
 fn is_release(text: &str) -> bool {
     Release::parse(text).is_ok()
 }
@@ -316,6 +328,10 @@ shapes! {
         None, is_control_plane, with_https;
     ENDPOINT = "bad_url", "the URL of an S3 service", "it starts with `https://` or `http://` and has neither user, query nor fragment",
         "https://s3.example.com", "^https?://[^\\s/?#@]+(/[^\\s?#]*)?$", None, is_endpoint, with_https;
+    ACME_DIRECTORY = "bad_acme_directory", "the directory of an ACME authority",
+        "it is `staging`, or starts with `https://`, a host and a path of letters, digits and the signs . _ ~ - /",
+        "https://ca.example.com/acme/acme/directory",
+        "^(staging|https://[A-Za-z0-9.-]+(:[0-9]{1,5})?/[A-Za-z0-9._~/-]*)$", Some(512), is_acme_directory, with_https;
     API_ORIGIN = "bad_origin", "an origin of the API",
         "it is `https://` or `http://` with a host and perhaps a port, and nothing after that, because clients drop any path",
         "https://api.example.com", "^https?://[^\\s/?#@]+$", None, is_origin, as_origin;

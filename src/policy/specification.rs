@@ -6,8 +6,8 @@
 use super::formats::{self, TextFormat, quoted};
 use super::violation::Violation;
 use crate::model::{
-    BackendName, BackendSpec, BucketNames, DESCRIPTORS, Diagnostic, Files, Release, ReleaseSource, SecretSource, ServerStorage,
-    TextShape, TextValue, Tls,
+    BackendName, BackendSpec, BucketNames, DESCRIPTORS, Diagnostic, Files, Release, ReleaseSource, RouteTls, SecretSource,
+    ServerStorage, TextShape, TextValue, Tls,
 };
 
 /// The most bytes of a specification as JSON, without variables and certificates, which have limits of their own. Every look at
@@ -58,6 +58,7 @@ fn check_texts(spec: &BackendSpec, found: &mut Vec<Violation>) {
     check("origins.api", &formats::API_ORIGIN, spec.origins.api.as_deref());
     check("origins.site", &formats::SITE_ORIGIN, spec.origins.site.as_deref());
     check("origins.dashboard", &formats::API_ORIGIN, spec.origins.dashboard.as_deref());
+    check(RouteTls::ACME, &formats::ACME_DIRECTORY, spec.route_tls().and_then(RouteTls::acme));
     check("storage.region", &formats::REGION, spec.storage.server().and_then(|server| server.region.as_deref()));
     if let Files::S3(s3) = &spec.files {
         match &s3.buckets {

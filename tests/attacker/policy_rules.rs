@@ -178,6 +178,12 @@ pub(super) fn spec_rules() -> Vec<SpecRule> {
             json!({ "origins": { "api": "http://$(id)/x", "site": "https://s.example.com" } }),
         ),
         spec(
+            "manifest.bad_acme_directory",
+            "docker",
+            format!("tls = {{ acme = \"https://ca.example.com/dir }} import x\" }}\n{ORIGINS}"),
+            json!({ "settings": { "docker": { "tls": { "acme": { "directory": "https://ca.example.com/dir } import x" } } } } }),
+        ),
+        spec(
             "manifest.lonely_origin",
             "simulated",
             "origins = { api = \"https://a.example.com\" }",

@@ -267,6 +267,44 @@ fn a_certificate_of_ones_own_is_served() {
 }
 
 #[test]
+fn certificates_are_ordered_from_the_authority_that_is_named() {
+    let lab = lab_or_skip!();
+    let web = Web::new(lab);
+    let laptop = Laptop::with(lab, SERVER);
+    let world = &laptop.world;
+    let (domain, address) = (format!("{}.test", laptop.name), lab.read("address"));
+    let (acme, file) = (format!("https://{address}:14000/dir"), lab.path("authority.pem"));
+    laptop.routed(&format!("domain = \"{domain}\"\ntls = {{ acme = \"{acme}\", root = {{ file = \"{file}\" }} }}\n"));
+    world.apply();
+    world.assert_converged();
+    let root = lab.path("root.pem");
+    let (api, site) = (format!("https://api.{domain}/version"), format!("https://{domain}/"));
+    let answer = |url: &str| web.ask(url, &["--cacert", &root]).0;
+    lab.engine.until("certificates come", |_| answer(&api) == "200" && answer(&site) == "404");
+
+    // What was ordered once is kept with the volume: another proxy asks for nothing.
+    let ordered = || fs::read_to_string(lab.path("pebble.log")).unwrap().matches("Issued certificate").count();
+    let before = ordered();
+    assert!(before >= 2, "{before}");
+    lab.engine.docker(&["rm", "-f", PROXY]);
+    world.apply();
+    world.assert_converged();
+    lab.engine.until("certificates are there again", |_| answer(&api) == "200");
+    assert_eq!(ordered(), before);
+
+    // Another source takes its place without another container.
+    let container = laptop.container();
+    laptop.routed(&format!("domain = \"{domain}\"\ntls = \"internal\"\n"));
+    world.apply();
+    world.assert_converged();
+    assert_eq!(laptop.container(), container);
+    let authority = laptop.authority();
+    lab.engine.until("the other certificate is served", |_| web.ask(&api, &["--cacert", &authority]).0 == "200");
+    world.run_expecting(0, &["destroy", "--yes", "--allow-destroy", "dev"]);
+    assert_eq!(laptop.everything(), Vec::<String>::new());
+}
+
+#[test]
 fn a_proxy_that_is_there_stays_in_charge() {
     let lab = lab_or_skip!();
     let _web = Web::new(lab);

@@ -84,7 +84,30 @@ impl<'t> Reader<'t, '_> {
     }
 
     fn route_tls(&mut self, table: &'t DeTable<'t>, span: &Range<usize>, path: &KeyPath<'_>) -> Value<'t> {
-        let node = self.table(&schema_table::ROUTE_CERTIFICATE, table, span, path);
+        let node = self.table(&schema_table::ROUTE_TLS, table, span, path);
+        if let Some(acme) = node.get("acme") {
+            let foreign = ["cert", "key"].into_iter().find_map(|key| node.get(key).map(|entry| (key, entry)));
+            if let Some((key, entry)) = foreign {
+                let message =
+                    format!("{path} has `acme` and `{key}`: an authority gives certificates out, or they are your own");
+                self.report(
+                    Diagnostic::at("manifest.two_certificates", &entry.key, message).with_help("leave one of the two out"),
+                );
+                return Value::Broken;
+            }
+            return match (&acme.value, node.get("root").map(|entry| &entry.value)) {
+                (Value::Text(directory), None) => {
+                    Value::RouteTls(RouteTls::Acme { directory: (*directory).to_owned(), root: None })
+                }
+                (Value::Text(directory), Some(Value::Secret(root))) => {
+                    Value::RouteTls(RouteTls::Acme { directory: (*directory).to_owned(), root: Some(root.clone()) })
+                }
+                _ => Value::Broken,
+            };
+        }
+        if node.get("root").is_some() {
+            return self.missing(span, path, "acme");
+        }
         match (node.get("cert").map(|entry| &entry.value), node.get("key").map(|entry| &entry.value)) {
             (Some(Value::Secret(cert)), Some(Value::Secret(key))) => {
                 Value::RouteTls(RouteTls::Certificate { cert: cert.clone(), key: key.clone() })

@@ -99,6 +99,8 @@ pub(super) static DESCRIPTOR: ProviderDescriptor = ProviderDescriptor {
         (RouteTls::FIELD, ChangeImpact::InPlace),
         (RouteTls::CERT, ChangeImpact::InPlace),
         (RouteTls::KEY, ChangeImpact::InPlace),
+        (RouteTls::ACME, ChangeImpact::InPlace),
+        (RouteTls::ROOT, ChangeImpact::InPlace),
         ("docker.proxy_image", ChangeImpact::InPlace),
         ("server", ChangeImpact::MovesData),
         // Another way to the same engine, which its id proves; another engine is refused.
@@ -178,9 +180,16 @@ fn fields(settings: &ProviderSettings, fields: &mut FieldSet) {
         fields.text("server.socket", server.socket.as_ref());
     }
     fields.text(RouteTls::FIELD, docker.tls.as_ref());
-    if let Some(RouteTls::Certificate { cert, key }) = &docker.tls {
-        fields.secret(RouteTls::CERT, Some(cert));
-        fields.secret(RouteTls::KEY, Some(key));
+    match &docker.tls {
+        Some(RouteTls::Certificate { cert, key }) => {
+            fields.secret(RouteTls::CERT, Some(cert));
+            fields.secret(RouteTls::KEY, Some(key));
+        }
+        Some(RouteTls::Acme { directory, root }) => {
+            fields.text(RouteTls::ACME, Some(directory));
+            fields.secret(RouteTls::ROOT, root.as_ref());
+        }
+        Some(RouteTls::Auto | RouteTls::Internal) | None => {}
     }
     // Without a route there is no proxy.
     fields.text("docker.proxy_image", docker.proxy_image.as_ref().filter(|_| docker.tls.is_some()));
@@ -296,6 +305,12 @@ fn lints(name: &BackendName, spec: &BackendSpec) -> Vec<Diagnostic> {
             "plan.internal_certificates",
             "`tls = \"internal\"` has certificates of the proxy's own authority, which browsers and `npx convex` do not trust by \
              themselves; it is for tests and closed networks",
+        ));
+    }
+    if spec.route_tls().and_then(RouteTls::acme) == Some(RouteTls::STAGING) {
+        lints.push(lint(
+            "plan.staging_certificates",
+            "certificates of the staging authority try the way to real ones, and nothing trusts them; write `tls = \"auto\"` once they come",
         ));
     }
     let publishes_on_v6 = spec.settings.docker.publish.as_deref().is_some_and(|address| address.contains(':'));

@@ -5,7 +5,7 @@ use std::net::IpAddr;
 
 use super::image::{POSTGRES_IMAGE, named_images};
 use crate::convex::release::{BACKEND_IMAGE, DASHBOARD_IMAGE};
-use crate::model::BackendSpec;
+use crate::model::{BackendSpec, RouteTls};
 use crate::provider::ProviderError;
 use crate::provider::kit::image_reference::ImagePolicy;
 
@@ -55,6 +55,13 @@ impl AllowList {
                  convexinfra serve --allow-publish 0.0.0.0"
                     .to_owned(),
             ));
+        }
+        if let Some(directory) =
+            docker.tls.as_ref().and_then(RouteTls::acme).filter(|directory| *directory != RouteTls::STAGING)
+        {
+            return Err(ProviderError::Unsupported(format!(
+                "`tls` names the authority `{directory}`, which the proxy of this control plane's machine would ask from inside: on a                  served control plane certificates are `auto`, `staging`, `internal` or your own"
+            )));
         }
         for network in docker.network.iter().chain(&docker.networks) {
             if !networks.contains(network) {

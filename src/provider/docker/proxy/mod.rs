@@ -104,7 +104,9 @@ pub(super) async fn ensure_route(
     if let Some(pair) = &site.certificate {
         let mut files = configuration::files();
         files.add(format!("{}.crt", pair.path), pair.cert.expose().as_bytes());
-        files.add(format!("{}.key", pair.path), pair.key.expose().as_bytes());
+        if let Some(key) = &pair.key {
+            files.add(format!("{}.key", pair.path), key.expose().as_bytes());
+        }
         engine.upload_files(id, &files).await?;
     }
     if was_failing {

@@ -10,13 +10,15 @@ use serde::{Deserialize, Serialize};
 use super::super::context::BackendContext;
 use super::super::dashboard;
 use super::super::labels::{ResourceNames, ResourceRole};
-use crate::model::{Digest, FieldPath, ResolvedBackend, Route, RoutePart, RouteTls, Secret, routes};
+use crate::model::{Certificates, Digest, FieldPath, ResolvedBackend, Route, RoutePart, RouteTls, Secret, routes};
 use crate::provider::ProviderError;
 
 /// The beginning of the first line of a file.
 const MARK: &str = "# convexinfra ";
 /// The folder of certificates, as the proxy sees it.
 pub(super) const CERTIFICATES: &str = "certs";
+/// Let's Encrypt's staging authority.
+const STAGING_DIRECTORY: &str = "https://acme-staging-v02.api.letsencrypt.org/directory";
 /// How many hex digits of a certificate's digest its file is named by.
 const DIGEST_DIGITS: usize = 16;
 
@@ -33,11 +35,11 @@ pub(super) struct SiteHeader {
     pub(super) hosts: BTreeSet<String>,
 }
 
-/// A certificate and its private key, as files for the proxy.
+/// A certificate as a file for the proxy: with its private key, or the one that an authority is trusted by.
 #[derive(Debug, Clone)]
 pub(super) struct SiteCertificate {
     pub(super) cert: Secret,
-    pub(super) key: Secret,
+    pub(super) key: Option<Secret>,
     /// The path without an extension, below the configuration.
     pub(super) path: String,
 }
@@ -62,11 +64,7 @@ impl Site {
         let routes = routes(&resolved.spec).map_err(|error| ProviderError::Unsupported(error.to_string()))?;
         let Some(tls) = resolved.spec.settings.docker.tls.as_ref().filter(|_| !routes.is_empty()) else { return Ok(None) };
         let certificate = certificate(resolved, context, tls)?;
-        let tls = match (tls, &certificate) {
-            (_, Some(pair)) => format!("\ttls /etc/caddy/{0}.crt /etc/caddy/{0}.key\n", pair.path),
-            (RouteTls::Internal, None) => "\ttls internal\n".to_owned(),
-            (RouteTls::Auto | RouteTls::Certificate { .. }, None) => String::new(),
-        };
+        let tls = tls_lines(tls, certificate.as_ref().map(|certificate| certificate.path.as_str()));
         let header = SiteHeader {
             id: resolved.id.to_string(),
             instance: resolved.instance_name.to_string(),
@@ -83,8 +81,11 @@ impl Site {
 
     /// Returns the paths of the certificates that a file names, each without an extension.
     pub(super) fn certificates_in(text: &str) -> BTreeSet<&str> {
-        let lines = text.lines().filter_map(|line| line.trim().strip_prefix("tls /etc/caddy/"));
-        lines.filter_map(|line| line.split(".crt ").next()).filter(|path| path.starts_with(CERTIFICATES)).collect()
+        let lines = text.lines().map(str::trim).filter_map(|line| {
+            let files = line.strip_prefix("tls ").or_else(|| line.strip_prefix("trusted_roots "))?;
+            files.strip_prefix("/etc/caddy/")
+        });
+        lines.filter_map(|line| line.split(".crt").next()).filter(|path| path.starts_with(CERTIFICATES)).collect()
     }
 
     /// Returns what the first line of a file says; none for a file that is not ours.
@@ -103,19 +104,39 @@ fn certificate(
     context: &BackendContext,
     tls: &RouteTls,
 ) -> Result<Option<SiteCertificate>, ProviderError> {
-    if !matches!(tls, RouteTls::Certificate { .. }) {
-        return Ok(None);
-    }
     let secret = |field: &str| {
         let found = resolved.secrets.get(&FieldPath::new(field)).cloned();
         found.ok_or_else(|| ProviderError::Unsupported(format!("the value of `{field}` is missing")))
     };
-    let (cert, key) = (secret(RouteTls::CERT)?, secret(RouteTls::KEY)?);
+    let (cert, key) = match tls {
+        RouteTls::Certificate { .. } => (secret(RouteTls::CERT)?, Some(secret(RouteTls::KEY)?)),
+        RouteTls::Acme { root: Some(_), .. } => {
+            // A file may also have a private key, and that is nothing for the proxy.
+            let root = Certificates::parse(secret(RouteTls::ROOT)?.expose());
+            let root = root.map_err(|error| ProviderError::Unsupported(format!("`{}`: {error}", RouteTls::ROOT)))?;
+            (Secret::new(root.as_str()), None)
+        }
+        RouteTls::Auto | RouteTls::Internal | RouteTls::Acme { root: None, .. } => return Ok(None),
+    };
     // Another pair has other files, so that the one in use is never half of each.
-    let digest = Digest::of_json(&(cert.expose(), key.expose()));
+    let digest = Digest::of_json(&(cert.expose(), key.as_ref().map(Secret::expose)));
     let digest: String = digest.as_str().trim_start_matches("sha256:").chars().take(DIGEST_DIGITS).collect();
     let path = format!("{CERTIFICATES}/{}-{digest}", context.names.backend());
     Ok(Some(SiteCertificate { cert, key, path }))
+}
+
+/// Returns what a block says about certificates. `path` is that of the certificate that it needs, without an extension.
+fn tls_lines(tls: &RouteTls, path: Option<&str>) -> String {
+    match (tls, path) {
+        (RouteTls::Acme { directory, .. }, path) => {
+            let directory = if directory == RouteTls::STAGING { STAGING_DIRECTORY } else { directory };
+            let root = path.map(|path| format!("\t\t\ttrusted_roots /etc/caddy/{path}.crt\n")).unwrap_or_default();
+            format!("\ttls {{\n\t\tissuer acme {{\n\t\t\tdir {directory}\n{root}\t\t}}\n\t}}\n")
+        }
+        (_, Some(path)) => format!("\ttls /etc/caddy/{path}.crt /etc/caddy/{path}.key\n"),
+        (RouteTls::Internal, None) => "\ttls internal\n".to_owned(),
+        (RouteTls::Auto | RouteTls::Certificate { .. }, None) => String::new(),
+    }
 }
 
 /// Returns the block of one host.
@@ -140,6 +161,25 @@ fn block(route: &Route, tls: &str, context: &BackendContext) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::model::SecretRef;
+
+    #[test]
+    fn certificates_that_a_site_names_are_found_in_it() {
+        let own = RouteTls::Certificate { cert: SecretRef::Env("C".into()), key: SecretRef::Env("K".into()) };
+        let acme = |directory: &str| RouteTls::Acme { directory: directory.to_owned(), root: None };
+        for (tls, path, says, named) in [
+            (own, Some("certs/a-1"), "tls /etc/caddy/certs/a-1.crt /etc/caddy/certs/a-1.key", &["certs/a-1"][..]),
+            (acme("https://ca.test/dir"), Some("certs/a-2"), "trusted_roots /etc/caddy/certs/a-2.crt", &["certs/a-2"]),
+            (acme("https://ca.test/dir"), None, "dir https://ca.test/dir\n", &[]),
+            (acme("staging"), None, "dir https://acme-staging-v02.", &[]),
+            (RouteTls::Internal, None, "tls internal", &[]),
+            (RouteTls::Auto, None, "", &[]),
+        ] {
+            let text = tls_lines(&tls, path);
+            assert!(text.contains(says), "{text}");
+            assert_eq!(Site::certificates_in(&text), named.iter().copied().collect(), "{text}");
+        }
+    }
 
     #[test]
     fn the_first_line_says_whose_a_site_is() {
