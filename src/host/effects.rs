@@ -312,7 +312,12 @@ pub(super) fn effect_failure(placement: &ResolvedBackend, error: &ProviderError)
         }
         _ => finding,
     };
-    let taken = match error {
+    EffectFailure { finding: redacted(finding, placement), conflict: conflict_of(placement, error) }
+}
+
+/// Returns what was allocated to a backend and is taken by something else, so that another one may be allocated.
+fn conflict_of(placement: &ResolvedBackend, error: &ProviderError) -> Option<AllocationConflict> {
+    match error {
         ProviderError::PortTaken { port, .. } | ProviderError::PortPublished { port, .. } => {
             Some(AllocationConflict::Port(*port))
         }
@@ -323,8 +328,7 @@ pub(super) fn effect_failure(placement: &ResolvedBackend, error: &ProviderError)
             Some(AllocationConflict::App)
         }
         _ => None,
-    };
-    EffectFailure { finding: redacted(finding, placement), conflict: taken }
+    }
 }
 
 /// Returns what to do about a backend whose engine is not the one that is reached.

@@ -140,7 +140,7 @@ fn the_portable_driver_names_no_runtime() {
 /// What decides is the same on every system; files, processes and terminals are at the edge.
 #[test]
 fn what_decides_names_no_operating_system() {
-    let core = ["model", "policy", "manifest", "plan", "convex", "api", "authority", "apply", "app", "render", "schema"];
+    let core = ["model", "policy", "manifest", "plan", "convex", "api", "authority", "apply", "render", "schema"];
     let mut broken = Vec::new();
     for source in sources().iter().filter(|source| core.contains(&source.module())) {
         for (number, line) in source.code_without_text() {

@@ -25,7 +25,8 @@ impl Source {
         if self.is_tests() {
             return Vec::new();
         }
-        let lines = self.text.lines().take_while(|line| !line.starts_with("#[cfg(test)]"));
+        let lines =
+            self.text.lines().take_while(|line| !["#[cfg(test)]", "#[cfg(all(test,"].iter().any(|test| line.starts_with(test)));
         lines.map(without_comment).enumerate().map(|(index, line)| (index + 1, line)).collect()
     }
 

@@ -28,13 +28,17 @@ const ON_POSTGRES: &str = "storage = { engine = \"postgres\", url = { env = \"SE
 const FLY_NOWHERE: &str = "provider = \"fly\"\n";
 
 /// Rules of the policy that no request can meet, and why.
-const UNREACHABLE: [(&str, &str); 7] = [
+const UNREACHABLE: [(&str, &str); 11] = [
     ("plan.provider_unavailable", "this server has every provider; the tests of the server meet it where one is missing"),
     ("plan.data_missing", "an observation and no request: the provider meets it, in tests/provider and tests/crash"),
     ("manifest.bad_name", "a name is parsed before a request is one"),
     ("manifest.bad_release", "so is a release"),
     ("manifest.bad_domain", "a domain is short for origins, and a request has those"),
     ("manifest.bad_variable_name", "the name of a variable of the client's machine, which is never looked up elsewhere"),
+    ("manifest.unknown_pull_policy", "a request with a word that is none of its own is no request"),
+    ("manifest.unknown_cpu_kind", "likewise"),
+    ("manifest.unknown_access_mode", "likewise"),
+    ("manifest.unknown_exposure", "likewise"),
     ("manifest.bad_control_plane_url", "where the manifest's control plane is says nothing of a backend"),
 ];
 

@@ -56,7 +56,7 @@ const NO_CONTROL_PLANE: &str = "asks no control plane";
 const ALL_PROJECTS: &str = "is about the machine or the control plane, and not about the project of a manifest";
 
 /// The commands that have nothing to refuse, with why.
-const EXEMPT: [(&str, &str); 19] = [
+const EXEMPT: [(&str, &str); 20] = [
     ("init", "writes a manifest where there is none"),
     ("validate", NO_CONTROL_PLANE),
     ("server check", "looks at a server that the manifest names, and asks no control plane"),
@@ -74,6 +74,7 @@ const EXEMPT: [(&str, &str); 19] = [
     ("skill show", NO_CONTROL_PLANE),
     ("key issue", NO_CONTROL_PLANE),
     ("key check", NO_CONTROL_PLANE),
+    ("key rotate-master", ALL_PROJECTS),
     ("serve", ALL_PROJECTS),
     ("simulate-backend", NO_CONTROL_PLANE),
 ];

@@ -66,14 +66,14 @@ pub(in crate::authority) fn steps_of(phase: &OperationPhase) -> &'static [StepRo
     const REMOVE: &[StepRow] = &[StepRow::new(Remove), StepRow::new(ReleaseStorage)];
     // It runs again before the snapshot is written, which may take long.
     const SNAPSHOT: &[StepRow] = &[
-        StepRow::new(CopyData).undone_by(Ensure),
+        StepRow::new(CopyData).undone_by(Ensure).then(&[AwaitReady]),
         StepRow::new(Ensure),
         StepRow::new(AwaitReady),
         StepRow::new(WriteSnapshot),
     ];
     // What is undone last brings it up again.
     const RESTORE: &[StepRow] = &[
-        StepRow::new(StageData).undone_by(Ensure),
+        StepRow::new(StageData).undone_by(Ensure).then(&[AwaitReady]),
         StepRow::new(SwitchData).undone_by(RevertData),
         StepRow::new(Ensure),
         StepRow::new(AwaitReady),
