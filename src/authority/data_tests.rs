@@ -59,7 +59,7 @@ fn a_backend_runs_again_before_its_snapshot_is_written() {
     let (steps, outcome) = perform(&world, &lease, snapshot(), &[]);
     assert_eq!((steps, code_of(&outcome)), (vec![CopyData, Ensure, AwaitReady, WriteSnapshot], ""));
     let (steps, outcome) = perform(&world, &lease, snapshot(), &[CopyData]);
-    assert_eq!((steps, code_of(&outcome)), (vec![CopyData, Ensure], "snapshot.file"), "it is brought up again");
+    assert_eq!((steps, code_of(&outcome)), (vec![CopyData, Ensure, AwaitReady], "snapshot.file"), "it is brought up again");
     perform(&world, &lease, Work::Stop {}, &[]);
     let (steps, outcome) = perform(&world, &lease, snapshot(), &[]);
     assert_eq!((steps, code_of(&outcome)), (vec![CopyData, WriteSnapshot], ""), "what was stopped on purpose stays so");
@@ -76,9 +76,9 @@ fn data_that_does_not_come_up_is_taken_back_and_that_is_the_failure() {
     let (steps, outcome) = perform(&world, &lease, restore(), &[]);
     assert_eq!((steps, code_of(&outcome)), (vec![StageData, SwitchData, Ensure, AwaitReady, ConfirmData], ""));
     let (steps, outcome) = perform(&world, &lease, restore(), &[StageData]);
-    assert_eq!((steps, code_of(&outcome)), (vec![StageData, Ensure], "snapshot.file"));
+    assert_eq!((steps, code_of(&outcome)), (vec![StageData, Ensure, AwaitReady], "snapshot.file"));
     let (steps, outcome) = perform(&world, &lease, restore(), &[AwaitReady]);
-    let back = vec![StageData, SwitchData, Ensure, AwaitReady, RevertData, Ensure];
+    let back = vec![StageData, SwitchData, Ensure, AwaitReady, RevertData, Ensure, AwaitReady];
     assert_eq!((steps, code_of(&outcome)), (back, "convex.not_ready"));
     let (_, outcome) = perform(&world, &lease, restore(), &[AwaitReady, RevertData]);
     let OperationOutcome::Failed { finding, .. } = outcome else { panic!("it failed") };
@@ -180,7 +180,7 @@ fn a_restore_with_a_release_goes_back_to_the_one_from_before() {
         start: StartMode::AsItWas,
     };
     let (steps, outcome) = perform(&world, &lease, rollback(), &[AwaitReady]);
-    let back = vec![StageData, SwitchData, Ensure, AwaitReady, RevertData, Ensure];
+    let back = vec![StageData, SwitchData, Ensure, AwaitReady, RevertData, Ensure, AwaitReady];
     assert_eq!((steps, code_of(&outcome)), (back, "convex.not_ready"));
     assert_eq!(recorded(&world), (NEW.to_owned(), crate::model::Phase::Ready));
     let (_, outcome) = perform(&world, &lease, rollback(), &[]);
