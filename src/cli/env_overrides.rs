@@ -17,11 +17,12 @@ const EXCLUSIVE_FLAGS: [[&str; 2]; 3] = [["json", "markdown"], ["format", "write
 /// Reads the words, and the variables that count.
 pub(crate) fn parse(words: &[OsString]) -> Result<Cli, clap::Error> {
     let variable = |name: &OsStr| std::env::var_os(name);
-    Cli::from_arg_matches(&matches(Cli::command(), words, &variable)?)
+    Cli::from_arg_matches(&matches(&Cli::command, words, &variable)?)
 }
 
+/// Parses words with a command that is built anew for each attempt: one that parses is used up, and a copy costs more.
 fn matches(
-    command: Command,
+    command: &dyn Fn() -> Command,
     words: &[OsString],
     variable: &dyn Fn(&OsStr) -> Option<OsString>,
 ) -> Result<ArgMatches, clap::Error> {
@@ -31,16 +32,15 @@ fn matches(
             .and_then(variable)
             .is_none_or(|value| !(value.is_empty() || matches!(arg.get_action(), ArgAction::SetTrue) && is_false(&value)))
     };
-    let whole = command.clone();
-    let command = retain_env_args(command, &counts);
-    let error = match command.clone().try_get_matches_from(words) {
+    let counting = || retain_env_args(command(), &counts);
+    let error = match counting().try_get_matches_from(words) {
         Err(error) if error.kind() == ErrorKind::ArgumentConflict => error,
         // Help names every variable, set or not.
-        Err(error) if error.kind() == ErrorKind::DisplayHelp => return whole.try_get_matches_from(words),
+        Err(error) if error.kind() == ErrorKind::DisplayHelp => return command().try_get_matches_from(words),
         result => return result,
     };
     for (typed, dropped) in EXCLUSIVE_FLAGS.into_iter().flat_map(|[one, other]| [(one, other), (other, one)]) {
-        let others = retain_env_args(command.clone(), &|arg| arg.get_id() != dropped);
+        let others = retain_env_args(counting(), &|arg| arg.get_id() != dropped);
         if let Ok(matches) = others.try_get_matches_from(words)
             && was_typed(&matches, typed)
         {
