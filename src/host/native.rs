@@ -101,6 +101,15 @@ impl NativePlatform {
 
 impl Platform for NativePlatform {
     fn read(&self, question: &mut dyn FnMut(&HostAuthority)) -> Result<(), ControlError> {
+        // Every write of one connection empties the page cache of all others. A command has one thread, so its reads keep
+        // no writer waiting.
+        if !has_many_threads()
+            && let Ok(writer) = self.writer.try_lock()
+            && let Some(authority) = &*writer
+        {
+            question(authority);
+            return Ok(());
+        }
         let Some(reader) = self.reader()? else { return Ok(()) };
         question(&reader);
         let mut readers = lock(&self.readers);
@@ -215,12 +224,13 @@ impl Platform for NativePlatform {
 
 /// Runs work that blocks its thread; other tasks of this thread go on elsewhere meanwhile.
 fn blocking<T>(work: impl FnOnce() -> T) -> T {
+    if has_many_threads() { tokio::task::block_in_place(work) } else { work() }
+}
+
+/// Returns whether tasks run on several threads, as a server's do; a command has one, or no tasks at all.
+fn has_many_threads() -> bool {
     use tokio::runtime::{Handle, RuntimeFlavor};
-    match Handle::try_current().map(|handle| handle.runtime_flavor()) {
-        Ok(RuntimeFlavor::MultiThread) => tokio::task::block_in_place(work),
-        // The one thread of a command, or a thread without tasks.
-        _ => work(),
-    }
+    matches!(Handle::try_current().map(|handle| handle.runtime_flavor()), Ok(RuntimeFlavor::MultiThread))
 }
 
 fn store_unusable(error: StoreError) -> ControlError {
