@@ -29,6 +29,34 @@ fn reading_makes_nothing() {
     assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 1, "no journal is left behind");
 }
 
+/// Returns all that a database says of its schema, a line each: columns, keys, indices and triggers.
+fn shape_of(scripts: &[&str]) -> Vec<String> {
+    let connection = rusqlite::Connection::open_in_memory().unwrap();
+    scripts.iter().for_each(|script| connection.execute_batch(script).unwrap());
+    let lines = |statement: &str| -> Vec<String> {
+        let mut statement = connection.prepare(statement).unwrap();
+        let columns = statement.column_count();
+        let line = |row: &rusqlite::Row<'_>| (0..columns).map(|column| row.get::<_, rusqlite::types::Value>(column)).collect();
+        let rows = statement.query_map([], line).unwrap();
+        rows.map(|row: rusqlite::Result<Vec<_>>| format!("{:?}", row.unwrap())).collect()
+    };
+    let tables =
+        "SELECT l.name, l.wr, l.strict, c.* FROM pragma_table_list l, pragma_table_xinfo(l.name) c ORDER BY l.name, c.cid";
+    let keys = "SELECT l.name, k.* FROM pragma_table_list l, pragma_foreign_key_list(l.name) k ORDER BY l.name, k.id";
+    let indices = "SELECT l.name, i.name, i.\"unique\", i.origin, i.partial, c.* FROM pragma_table_list l, pragma_index_list(l.name) i, \
+         pragma_index_xinfo(i.name) c ORDER BY i.name, c.seqno";
+    let others =
+        "SELECT type, name, tbl_name, replace(sql, char(10), ' ') FROM sqlite_schema WHERE type <> 'table' ORDER BY name";
+    [tables, keys, indices, others].into_iter().flat_map(lines).collect()
+}
+
+#[test]
+fn a_new_database_has_the_schema_that_the_steps_come_to() {
+    let (new, stepped) = (shape_of(&[sql::SCHEMA]), shape_of(&sql::MIGRATIONS));
+    assert!(new.iter().any(|line| line.contains("events_are_not_removed")) && new.len() > 150, "{new:?}");
+    assert_eq!(new, stepped);
+}
+
 #[test]
 fn a_transaction_that_fails_leaves_nothing() {
     let folder = tempfile::tempdir().unwrap();

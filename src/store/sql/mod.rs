@@ -14,5 +14,7 @@ mod sql_rows;
 mod tokens;
 
 pub use connection::{ColumnError, Columns, Connection, Parameter};
+#[cfg(all(test, feature = "native"))]
+pub(super) use schema::SCHEMA;
 pub use schema::{MIGRATIONS, migrate};
 pub use sql_rows::SqlRows;

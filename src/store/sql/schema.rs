@@ -7,6 +7,9 @@ use super::connection::Connection;
 use crate::model::BackendSpec;
 use crate::store::StoreError;
 
+/// The newest schema at once. Every `ALTER TABLE` reads the whole schema again, so the steps take most of what a first apply does.
+pub(in crate::store) const SCHEMA: &str = include_str!("schema.sql");
+
 /// Every step from an empty database to the newest schema, oldest first.
 pub const MIGRATIONS: [&str; 8] = [
     include_str!("schema_1.sql"),
@@ -19,11 +22,14 @@ pub const MIGRATIONS: [&str; 8] = [
     include_str!("schema_8.sql"),
 ];
 
-/// Takes every step after the first `taken` ones.
+/// Takes every step after the first `taken` ones; an empty database gets the newest schema at once.
 ///
 /// # Errors
 /// Why a step could not be taken; the transaction around it must be given up then.
 pub fn migrate(connection: &dyn Connection, taken: usize) -> Result<(), StoreError> {
+    if taken == 0 {
+        return connection.batch(SCHEMA);
+    }
     for migration in MIGRATIONS.iter().skip(taken) {
         connection.batch(migration)?;
     }
