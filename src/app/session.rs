@@ -204,6 +204,9 @@ impl<'a> Session<'a> {
         let existing = snapshot.by_name();
         let requests: Vec<OperationRequest> =
             plan.steps.iter().filter_map(|step| self.preflight_request(plan, step, &existing)).collect();
+        if requests.is_empty() {
+            return;
+        }
         let looks = requests.iter().map(|request| self.control.preflight(&plan.project, request));
         let found: Vec<_> = stream::iter(looks).buffered(PARALLEL_PREFLIGHTS).collect().await;
         for Preflight { refusals, notes, .. } in found.into_iter().flatten() {

@@ -1,5 +1,6 @@
 //! Evaluates the policy of a request against the rows: the same rules, codes and texts that `plan` shows.
 
+use std::cell::LazyCell;
 use std::collections::BTreeMap;
 
 use super::put_request::PutRequest;
@@ -105,7 +106,7 @@ impl<S: Store> Authority<S> {
         existing: Option<&BackendRow>,
         put: &PutRequest,
     ) -> BTreeMap<FieldPath, SecretState> {
-        let key = self.vault.fingerprint_key(project);
+        let key = LazyCell::new(|| self.vault.fingerprint_key(project));
         let mut states = BTreeMap::new();
         let (mut count, mut bytes, mut others) = (0, 0, 0);
         for (path, source) in secret_slots(&put.spec) {

@@ -109,6 +109,10 @@ impl Host {
     /// Refuses a request that a plan would refuse, in its words, and one whose storage or place is seen not to work, before it
     /// replaces anything that does.
     pub(super) async fn check_put(&self, project: &ProjectName, request: &OperationRequest) -> Result<(), ControlError> {
+        // A record has neither storage nor place, and accepting it refuses the rest.
+        if matches!(&request.work, Work::Put { spec, .. } if spec.is_record_only()) {
+            return Ok(());
+        }
         let placement = self.read_rows(|authority| authority.preview(project, request))?.flatten();
         // A new backend has nothing to replace: its storage is tried when it is prepared, and its place when it is made.
         let Some(placement) = placement.filter(|placement| placement.has_been_ready) else { return Ok(()) };
