@@ -5,6 +5,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
+use rusqlite::config::DbConfig;
 use rusqlite::types::{ToSqlOutput, ValueRef};
 use rusqlite::{Connection, ErrorCode, OpenFlags, TransactionBehavior};
 
@@ -128,6 +129,8 @@ impl SqliteStore {
             store.connection.busy_timeout(BUSY_TIMEOUT)?;
             store.connection.pragma_update(None, "foreign_keys", true)?;
             store.connection.pragma_update(None, "secure_delete", true)?;
+            // A plan that depends on what is bound is made anew at each execution.
+            store.connection.set_db_config(DbConfig::SQLITE_DBCONFIG_ENABLE_QPSG, true)?;
             store.connection.set_prepared_statement_cache_capacity(32);
             Ok(())
         };
