@@ -16,14 +16,23 @@ pub(crate) fn bucket_name(names: &BucketNames, part: &str) -> String {
     match names {
         BucketNames::Single(name) => name.clone(),
         BucketNames::Prefix(prefix) => format!("{prefix}-{part}"),
+        BucketNames::Named(named) => {
+            let named = named.parts().into_iter().find(|(key, _)| key.replace('_', "-") == part);
+            named.map(|(_, bucket)| bucket.to_owned()).unwrap_or_default()
+        }
     }
 }
 
 /// Returns the names of all buckets, each once.
 #[cfg(feature = "native")]
 pub(crate) fn bucket_names(names: &BucketNames) -> Vec<String> {
-    let mut all: Vec<String> = PARTS.iter().map(|(_, part)| bucket_name(names, part)).collect();
-    all.dedup();
+    let mut all: Vec<String> = Vec::new();
+    for (_, part) in PARTS {
+        let name = bucket_name(names, part);
+        if !all.contains(&name) {
+            all.push(name);
+        }
+    }
     all
 }
 
@@ -48,6 +57,18 @@ mod tests {
         assert_eq!(bucket_names(&BucketNames::Single("shop".to_owned())), ["shop"]);
         let five = bucket_names(&BucketNames::Prefix("shop".to_owned()));
         assert_eq!(five, ["shop-exports", "shop-snapshot-imports", "shop-modules", "shop-files", "shop-search"]);
+        let named = |exports: &str, search: &str| {
+            let name = |name: &str| name.to_owned();
+            BucketNames::Named(crate::model::NamedBuckets {
+                exports: name(exports),
+                snapshot_imports: name("imports"),
+                modules: name("code"),
+                files: name("user-files"),
+                search: name(search),
+            })
+        };
+        assert_eq!(bucket_names(&named("out", "index")), ["out", "imports", "code", "user-files", "index"]);
+        assert_eq!(bucket_names(&named("user-files", "code")), ["user-files", "imports", "code"]);
     }
 
     #[test]

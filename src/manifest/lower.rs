@@ -4,10 +4,12 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use super::rules::{BackendView, ManifestView, routes};
 use super::tree::{EngineTable, Entry, MergedTable, TableNode, Value};
+use crate::convex::buckets::bucket_name;
 use crate::model::{
     BackendName, BackendSpec, BucketNames, Budget, ByteSize, DEFAULT_ENV_FILE, DatabaseRole, Desired, DesiredBackend, Digest,
-    EnvFileContents, EnvFileTarget, Files, Moved, Origins, ProjectName, ProviderKind, ProviderSettings, Resources, RouteTls,
-    S3Credentials, S3Files, SecretSource, Server, ServerStorage, SettingsReader, Storage, TextValue, Tls, Tuning,
+    EnvFileContents, EnvFileTarget, Files, Moved, NamedBuckets, Origins, ProjectName, ProviderKind, ProviderSettings,
+    Resources, RouteTls, S3Credentials, S3Files, SecretSource, Server, ServerStorage, SettingsReader, Storage, TextValue, Tls,
+    Tuning,
 };
 
 /// What the manifest wants; nothing when something that a rule asks for is not there.
@@ -115,9 +117,22 @@ fn files(view: &EngineTable<'_, '_>) -> Option<Files> {
     if view.view.word("engine").unwrap_or("local") == "local" {
         return Some(Files::Local);
     }
-    let buckets = match (view.text("bucket"), view.text("bucket_prefix")) {
-        (Some(bucket), _) => BucketNames::Single(bucket),
-        (None, prefix) => BucketNames::Prefix(prefix?),
+    let others = match (view.text("bucket"), view.text("bucket_prefix")) {
+        (Some(bucket), _) => Some(BucketNames::Single(bucket)),
+        (None, prefix) => prefix.map(BucketNames::Prefix),
+    };
+    let buckets = if view.get("buckets").is_some() {
+        let table = view.table("buckets");
+        let name = |key: &str| table.text(key).or_else(|| Some(bucket_name(others.as_ref()?, &key.replace('_', "-"))));
+        BucketNames::Named(NamedBuckets {
+            exports: name("exports")?,
+            snapshot_imports: name("snapshot_imports")?,
+            modules: name("modules")?,
+            files: name("files")?,
+            search: name("search")?,
+        })
+    } else {
+        others?
     };
     let endpoint = match view.get("endpoint").map(|entry| &entry.value) {
         Some(Value::TextOrSecret(TextValue::Literal(url))) => Some(TextValue::Literal(url.trim_end_matches('/').to_owned())),

@@ -55,8 +55,8 @@ impl<'a, 't> ManifestView<'a, 't> {
                     name,
                     key: &entry.key,
                     view,
-                    storage: view.engine_table("storage", ("url", "managed")),
-                    files: view.engine_table("files", ("bucket", "bucket_prefix")),
+                    storage: view.engine_table("storage", ("url", "managed"), None),
+                    files: view.engine_table("files", ("bucket", "bucket_prefix"), Some("buckets")),
                 });
                 backends.len() - 1
             });

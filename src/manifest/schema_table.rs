@@ -181,6 +181,11 @@ static FILES: Table = Table {
             "Five buckets: this and `-exports`, `-snapshot-imports`, `-modules`, `-files`, `-search`.",
         )
         .alias(&["prefix"]),
+        key(
+            "buckets",
+            Kind::Table(&BUCKETS),
+            "Buckets that have names of their own: all five, or those that are not as `bucket` or `bucket_prefix` says.",
+        ),
         key("region", Kind::Text(&formats::REGION), "The service's region."),
         key("endpoint", Kind::TextOrSecret(&formats::ENDPOINT), "The service's URL where it is not AWS.")
             .alias(&["url", "endpoint_url"]),
@@ -191,6 +196,23 @@ static FILES: Table = Table {
         key("secret_access_key", Kind::Secret, "The secret access key.").alias(&["secret_key"]),
         key("create_buckets", Kind::Flag, "Whether buckets that are missing are made for a new backend.")
             .alias(&["create_bucket"]),
+    ],
+};
+
+static BUCKETS: Table = Table {
+    title: "Names of the five buckets",
+    shared: false,
+    keys: &[
+        key("exports", Kind::Text(&formats::BUCKET), "Exports; `S3_STORAGE_EXPORTS_BUCKET`."),
+        key(
+            "snapshot_imports",
+            Kind::Text(&formats::BUCKET),
+            "Snapshots that are imported; `S3_STORAGE_SNAPSHOT_IMPORTS_BUCKET`.",
+        )
+        .alias(&["imports"]),
+        key("modules", Kind::Text(&formats::BUCKET), "The code of functions; `S3_STORAGE_MODULES_BUCKET`."),
+        key("files", Kind::Text(&formats::BUCKET), "Uploaded files; `S3_STORAGE_FILES_BUCKET`."),
+        key("search", Kind::Text(&formats::BUCKET), "Search indexes; `S3_STORAGE_SEARCH_BUCKET`."),
     ],
 };
 

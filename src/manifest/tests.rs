@@ -1,6 +1,7 @@
 //! Whole manifests, from text to nouns.
 
 use super::parse;
+use crate::convex::buckets::{PARTS, bucket_name};
 use crate::model::{
     BackendName, BucketNames, ByteSize, EnvFileContents, Files, ProjectName, ProviderKind, SecretRef, SecretSource, Storage,
     TextValue, Tls,
@@ -245,4 +246,32 @@ fn one_env_file_of_two_backends_is_a_mistake_with_both_places() {
     assert_eq!(&text[problems[0].related[0].bytes()], "\".env.local\"");
     let located = super::located(&problems, text, "convex.toml");
     assert_eq!((located[0].related[0].line, located[0].span.as_ref().unwrap().line), (4, 7));
+}
+
+#[test]
+fn five_buckets_may_have_names_of_their_own() {
+    let buckets = |lines: &str| {
+        let text = format!("project = \"x\"\n{lines}");
+        let desired = parse(&text, None).unwrap_or_else(|problems| panic!("{problems:?}")).desired;
+        let Files::S3(s3) = desired.backends.values().next().unwrap().spec.files.clone() else { panic!("{lines}") };
+        PARTS.map(|(_, part)| bucket_name(&s3.buckets, part)).join(" ")
+    };
+    let backend = |files: &str| {
+        format!("[backends.a]\nprovider = \"local\"\nfiles = {{ engine = \"s3\", region = \"auto\", {files} }}\n")
+    };
+    let five = "buckets = { exports = \"out\", snapshot_imports = \"into\", modules = \"code\", files = \"user-files\", search = \"index\" }";
+    assert_eq!(buckets(&backend(five)), "out into code user-files index");
+    assert_eq!(
+        buckets(&backend("bucket_prefix = \"shop\", buckets = { files = \"user-files\" }")),
+        "shop-exports shop-snapshot-imports shop-modules user-files shop-search"
+    );
+    assert_eq!(buckets(&backend("bucket = \"one\", buckets = { search = \"index\" }")), "one one one one index");
+    // Of the defaults, names refine what the backend takes from there, and nothing that it says itself.
+    let defaults = "[defaults.files]\nbucket_prefix = \"shop\"\nbuckets = { files = \"user-files\" }\n";
+    let beside = |files: &str| format!("{defaults}{}", backend(files));
+    assert_eq!(
+        buckets(&beside("buckets = { modules = \"code\" }")),
+        "shop-exports shop-snapshot-imports code user-files shop-search"
+    );
+    assert_eq!(buckets(&beside("bucket = \"own\"")), "own own own own own");
 }

@@ -112,8 +112,13 @@ impl<'a, 't> MergedTable<'a, 't> {
     }
 
     /// `storage` or `files`: another engine than the default one takes nothing from it but itself, and of two
-    /// keys that exclude each other the backend's own one wins.
-    pub(super) fn engine_table(&self, key: &str, exclusive: (&'static str, &'static str)) -> EngineTable<'a, 't> {
+    /// keys that exclude each other the backend's own one wins, also over what refines the default one.
+    pub(super) fn engine_table(
+        &self,
+        key: &str,
+        exclusive: (&'static str, &'static str),
+        refinement: Option<&'static str>,
+    ) -> EngineTable<'a, 't> {
         let view = self.table(key);
         let word = |node: Option<&'a TableNode<'t>>| node.and_then(|node| node.get("engine")).map(|entry| &entry.value);
         let differs = match (word(view.own), word(view.base)) {
@@ -123,16 +128,13 @@ impl<'a, 't> MergedTable<'a, 't> {
             (Some(Value::Word(own)), None) => matches!(*own, "sqlite" | "local"),
             _ => false,
         };
-        let hidden = |one: &str, other: &str| {
-            view.own.is_some_and(|node| node.get(one).is_some() && node.get(other).is_none()).then_some(())
+        let owns = |key: &str| view.own.is_some_and(|node| node.get(key).is_some());
+        let hide = match (owns(exclusive.0), owns(exclusive.1)) {
+            (true, false) => [Some(exclusive.1), refinement],
+            (false, true) => [Some(exclusive.0), refinement],
+            _ => [None, None],
         };
-        let hide = if hidden(exclusive.0, exclusive.1).is_some() {
-            Some(exclusive.1)
-        } else if hidden(exclusive.1, exclusive.0).is_some() {
-            Some(exclusive.0)
-        } else {
-            None
-        };
+        let hide = hide.map(|key| key.filter(|key| !owns(key)));
         EngineTable { view: Self { own: view.own, base: if differs { None } else { view.base } }, hide }
     }
 
@@ -183,13 +185,18 @@ impl<'a, 't> MergedTable<'a, 't> {
 #[derive(Debug, Clone, Copy)]
 pub(super) struct EngineTable<'a, 't> {
     pub(super) view: MergedTable<'a, 't>,
-    /// A default that the backend's own key excludes.
-    hide: Option<&'static str>,
+    /// Defaults that the backend's own key excludes.
+    hide: [Option<&'static str>; 2],
 }
 
 impl<'a, 't> EngineTable<'a, 't> {
     pub(super) fn get(&self, key: &str) -> Option<&'a Entry<'t>> {
-        if self.hide == Some(key) { None } else { self.view.get(key) }
+        if self.hide.contains(&Some(key)) { None } else { self.view.get(key) }
+    }
+
+    /// A nested table, merged key by key where the defaults count.
+    pub(super) fn table(&self, key: &str) -> MergedTable<'a, 't> {
+        if self.hide.contains(&Some(key)) { MergedTable::default() } else { self.view.table(key) }
     }
 
     pub(super) fn secret(&self, key: &str) -> Option<SecretRef> {

@@ -87,7 +87,8 @@ pub use server::Server;
 pub use shell_word::shell_word;
 pub use size::{ByteSize, Cpus, SizeError};
 pub use spec::{
-    BackendSpec, BucketNames, Files, Origins, Resources, S3Credentials, S3Files, ServerStorage, Storage, TextValue, Tls, Tuning,
+    BackendSpec, BucketNames, Files, NamedBuckets, Origins, Resources, S3Credentials, S3Files, ServerStorage, Storage,
+    TextValue, Tls, Tuning,
 };
 pub use spec_fields::{fields, secret_slots};
 pub use time::{TimeSpan, TimeSpanError, Timestamp};

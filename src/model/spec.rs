@@ -232,6 +232,38 @@ pub enum BucketNames {
     Single(String),
     /// Five buckets with this prefix: `-exports`, `-snapshot-imports`, `-modules`, `-files`, `-search`.
     Prefix(String),
+    /// Five buckets, each with a name of its own.
+    Named(NamedBuckets),
+}
+
+/// The names of the five buckets, where they follow no prefix.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct NamedBuckets {
+    /// The bucket of exports.
+    pub exports: String,
+    /// The bucket of imported snapshots.
+    pub snapshot_imports: String,
+    /// The bucket of modules.
+    pub modules: String,
+    /// The bucket of uploaded files.
+    pub files: String,
+    /// The bucket of search indexes.
+    pub search: String,
+}
+
+impl NamedBuckets {
+    /// Returns each part with the name of its bucket, in the order in which Convex names them.
+    pub fn parts(&self) -> [(&'static str, &str); 5] {
+        let Self { exports, snapshot_imports, modules, files, search } = self;
+        [
+            ("exports", exports),
+            ("snapshot_imports", snapshot_imports),
+            ("modules", modules),
+            ("files", files),
+            ("search", search),
+        ]
+    }
 }
 
 /// Static credentials of an S3 service.

@@ -81,6 +81,11 @@ fn files_fields(fields: &mut FieldSet, files: &Files) {
     match &s3.buckets {
         BucketNames::Single(name) => fields.text("files.bucket", Some(name)),
         BucketNames::Prefix(prefix) => fields.text("files.bucket_prefix", Some(prefix)),
+        BucketNames::Named(named) => {
+            for (part, bucket) in named.parts() {
+                fields.text(&format!("files.buckets.{part}"), Some(bucket));
+            }
+        }
     }
     fields.text("files.region", Some(&s3.region));
     match &s3.endpoint {

@@ -18,7 +18,7 @@ pub(super) fn change_impact(path: &FieldPath, recorded: &BackendSpec, after: Opt
             | "files.bucket_prefix"
             | "files.region"
             | "files.endpoint"
-    );
+    ) || path.starts_with("files.buckets.");
     let setting = impact_of_setting(path);
     if moves_data || setting == Some(ChangeImpact::MovesData) {
         return ChangeImpact::MovesData;

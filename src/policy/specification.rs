@@ -64,6 +64,11 @@ fn check_texts(spec: &BackendSpec, found: &mut Vec<Violation>) {
         match &s3.buckets {
             BucketNames::Single(bucket) => check("files.bucket", &formats::BUCKET, Some(bucket)),
             BucketNames::Prefix(prefix) => check("files.bucket_prefix", &formats::BUCKET_PREFIX, Some(prefix)),
+            BucketNames::Named(named) => {
+                for (part, bucket) in named.parts() {
+                    check(&format!("files.buckets.{part}"), &formats::BUCKET, Some(bucket));
+                }
+            }
         }
         check("files.region", &formats::REGION, Some(&s3.region));
         if let Some(TextValue::Literal(endpoint)) = &s3.endpoint {

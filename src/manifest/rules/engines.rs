@@ -7,6 +7,9 @@ use super::{BackendView, ManifestView};
 use crate::model::Diagnostic;
 use crate::policy::specification;
 
+/// The keys of `files.buckets`.
+const BUCKET_PARTS: [&str; 5] = ["exports", "snapshot_imports", "modules", "files", "search"];
+
 /// Where to point when something is not there: the table, else the backend.
 fn place<'a>(backend: &BackendView<'a, '_>, view: &EngineTable<'a, '_>, key: &str) -> &'a Range<usize> {
     let own = backend.view.own.and_then(|node| node.get(key)).map(|entry| &entry.key);
@@ -89,6 +92,32 @@ pub(super) fn storage(document: &ManifestView<'_, '_>, problems: &mut Vec<Diagno
     }
 }
 
+/// Says which buckets have no name, where neither one bucket nor a prefix names those that `buckets` leaves out.
+fn unnamed_buckets(backend: &BackendView<'_, '_>, view: &EngineTable<'_, '_>, place: &Range<usize>) -> Option<Diagnostic> {
+    let Some(entry) = view.get("buckets") else {
+        let message = format!("`{}` keeps its files in S3, and nothing names the bucket", backend.name);
+        return Some(
+            Diagnostic::at("manifest.missing_bucket", place, message)
+                .with_help("add `bucket = \"…\"` for one bucket, or `bucket_prefix = \"…\"` for five")
+                .with_allowed(["bucket", "bucket_prefix"]),
+        );
+    };
+    if matches!(entry.value, Value::Broken) {
+        return None;
+    }
+    let named = view.table("buckets");
+    let missing: Vec<&str> = BUCKET_PARTS.into_iter().filter(|part| named.get(part).is_none()).collect();
+    let all = missing.iter().map(|part| format!("`{part}`")).collect::<Vec<_>>().join(", ");
+    let message = format!("`{}` keeps its files in S3, and nothing names the bucket of {all}", backend.name);
+    (!missing.is_empty()).then(|| {
+        Diagnostic::at("manifest.missing_bucket", &entry.key, message)
+            .with_help(
+                "name it in `buckets`, or add `bucket = \"…\"` or `bucket_prefix = \"…\"` for all that `buckets` leaves out",
+            )
+            .with_allowed(missing)
+    })
+}
+
 /// What `files` must be.
 pub(super) fn files(document: &ManifestView<'_, '_>, problems: &mut Vec<Diagnostic>) {
     for backend in &document.backends {
@@ -101,6 +130,7 @@ pub(super) fn files(document: &ManifestView<'_, '_>, problems: &mut Vec<Diagnost
             let keys = [
                 "bucket",
                 "bucket_prefix",
+                "buckets",
                 "region",
                 "endpoint",
                 "path_style",
@@ -132,15 +162,7 @@ pub(super) fn files(document: &ManifestView<'_, '_>, problems: &mut Vec<Diagnost
                 )
                 .with_help("keep `bucket` for one bucket or `bucket_prefix` for five, not both"),
             ),
-            (None, None) => problems.push(
-                Diagnostic::at(
-                    "manifest.missing_bucket",
-                    place,
-                    format!("`{}` keeps its files in S3, and nothing names the bucket", backend.name),
-                )
-                .with_help("add `bucket = \"…\"` for one bucket, or `bucket_prefix = \"…\"` for five")
-                .with_allowed(["bucket", "bucket_prefix"]),
-            ),
+            (None, None) => problems.extend(unnamed_buckets(backend, view, place)),
             _ => {}
         }
         let (present, missing) = match (view.get("access_key_id"), view.get("secret_access_key")) {
