@@ -3,6 +3,7 @@
 //! Must not do: decide what a backend may keep where.
 
 use super::Host;
+use super::database::address_beside_backend;
 use super::findings::Findings;
 use crate::api::ProgressFn;
 use crate::convex::buckets::bucket_names;
@@ -19,11 +20,13 @@ fn files(placement: &ResolvedBackend) -> Option<&S3Files> {
 }
 
 /// Returns the buckets as the backend will reach them; none where only its own machine has the credentials.
-fn store(host: &Host, placement: &ResolvedBackend) -> Result<Option<BucketStore>, BucketError> {
+async fn store(host: &Host, placement: &ResolvedBackend) -> Result<Option<BucketStore>, BucketError> {
     let Some(files) = files(placement) else { return Ok(None) };
     let secret = |path: &str| placement.secrets.get(&FieldPath::new(path)).cloned();
     let secret = |path: &str| secret(path).filter(|_| path == "files.endpoint" || files.credentials.is_some());
-    BucketStore::new(files, secret, host.database_hosts.clone())
+    let Some(store) = BucketStore::new(files, secret, host.database_hosts.clone())? else { return Ok(None) };
+    let address = address_beside_backend(host, placement, store.host()).await;
+    Ok(Some(store.at(address)))
 }
 
 /// Returns whether a backend can do without the service for now: it may pass, or it is one that only stands in for the real
@@ -47,7 +50,7 @@ pub(super) async fn look(host: &Host, placement: &ResolvedBackend, findings: &mu
     let missing =
         if files.create_buckets && !placement.has_been_ready { MissingBucket::Tolerate } else { MissingBucket::Refuse };
     let mode = if placement.has_been_ready { ProbeMode::Write } else { ProbeMode::Look };
-    let found = match store(host, placement) {
+    let found = match store(host, placement).await {
         Ok(None) => return,
         Ok(Some(store)) => {
             let checked = store.check(placement.instance_name.as_str(), mode, missing).await;
@@ -66,7 +69,7 @@ pub(super) async fn look(host: &Host, placement: &ResolvedBackend, findings: &mu
 pub(super) async fn prepare(host: &Host, placement: &ResolvedBackend, notice: ProgressFn<'_>) -> Result<(), Diagnostic> {
     // The keys of a backend with data were tried before they were taken; its service may be away for a while.
     let Some(files) = files(placement).filter(|_| !placement.has_been_ready) else { return Ok(()) };
-    let store = match store(host, placement) {
+    let store = match store(host, placement).await {
         Ok(Some(store)) => store,
         Ok(None) => {
             notice("its buckets are entered by the role of its machine, and were not tried".to_owned());
@@ -130,7 +133,7 @@ pub(super) async fn remove(
     prefix: &str,
     notice: ProgressFn<'_>,
 ) -> Result<(), Diagnostic> {
-    let store = match store(host, placement) {
+    let store = match store(host, placement).await {
         Ok(Some(store)) => store,
         // Without credentials there is none, and a plan refuses that.
         Ok(None) => return Ok(()),
@@ -153,7 +156,7 @@ async fn leftovers(host: &Host, placement: &ResolvedBackend, prefix: Option<&str
         let begins = prefix.map_or_else(|| format!("{instance}-"), str::to_owned);
         vec![format!("what is in `{buckets}` under keys that begin with `{begins}` stays there, and {why}")]
     };
-    let store = match store(host, placement) {
+    let store = match store(host, placement).await {
         Ok(Some(store)) => store,
         Ok(None) => return unseen("only the role of its machine can count it".to_owned()),
         Err(error) => return unseen(format!("could not be counted: {error}")),

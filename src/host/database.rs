@@ -189,15 +189,17 @@ fn files_folder(host: &Host, placement: &ResolvedBackend) -> Option<PathBuf> {
 pub(super) async fn database_server(host: &Host, placement: &ResolvedBackend) -> Result<DatabaseServer, DatabaseError> {
     let url = placement.secrets.get(&FieldPath::new(STORAGE_URL)).cloned().unwrap_or_else(|| Secret::new(""));
     let ca = authorities(host, placement).await?;
-    let address = address_beside_backend(host, placement, &url).await;
+    let name = url::Url::parse(url.expose()).ok().and_then(|url| url.host_str().map(str::to_owned));
+    let address = address_beside_backend(host, placement, name.as_deref().unwrap_or_default()).await;
     Ok(DatabaseServer::new(placement.spec.storage.clone(), url, ca, host.database_hosts.clone())?.at(address))
 }
 
-/// Returns the address of a database server whose name is known only where the backend runs, such as a service of a compose
-/// network. A question that fails says nothing: the name is looked up here then, and the error names it.
-async fn address_beside_backend(host: &Host, placement: &ResolvedBackend, url: &Secret) -> Option<IpAddr> {
-    let parsed = url::Url::parse(url.expose()).ok()?;
-    let name = parsed.host_str().filter(|name| name.parse::<IpAddr>().is_err() && !name.starts_with('['))?;
+/// Returns the address of a service whose name is known only where the backend runs, such as one of a compose network. A question
+/// that fails says nothing: the name is looked up here then, and the error names it.
+pub(super) async fn address_beside_backend(host: &Host, placement: &ResolvedBackend, name: &str) -> Option<IpAddr> {
+    if name.is_empty() || name.starts_with('[') || name.parse::<IpAddr>().is_ok() {
+        return None;
+    }
     host.provider(placement.spec.provider).ok()?.address_of(placement, name).await.ok()?
 }
 

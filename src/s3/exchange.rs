@@ -1,7 +1,7 @@
 //! One request to an S3 service: to an address that the policy allows, through no proxy and no redirect, within a deadline
 //! and a limit.
 
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
 use reqwest::{Client, Method, StatusCode, redirect};
@@ -37,11 +37,18 @@ pub(super) enum Failure {
 /// Sends requests to a service.
 pub(super) struct Exchange {
     policy: HostPolicy,
+    /// Where a host is that only the networks of containers know.
+    beside: Option<(String, IpAddr)>,
 }
 
 impl Exchange {
     pub(super) fn new(policy: HostPolicy) -> Self {
-        Self { policy }
+        Self { policy, beside: None }
+    }
+
+    /// Connects to this address instead of looking this host up here.
+    pub(super) fn beside(self, host: &str, address: IpAddr) -> Self {
+        Self { beside: Some((host.to_owned(), address)), ..self }
     }
 
     pub(super) async fn send(&self, method: Method, url: Url, body: Option<Vec<u8>>) -> Result<Answer, Failure> {
@@ -78,6 +85,10 @@ impl Exchange {
             None => return Err(Failure::Network("the URL names no host".to_owned())),
             Some(Host::Ipv4(address)) => (address.to_string(), vec![(address, port).into()]),
             Some(Host::Ipv6(address)) => (address.to_string(), vec![(address, port).into()]),
+            Some(Host::Domain(name)) if self.beside.as_ref().is_some_and(|(host, _)| host == name) => {
+                let address = self.beside.as_ref().map(|(_, address)| SocketAddr::from((*address, port)));
+                (name.to_owned(), address.into_iter().collect())
+            }
             Some(Host::Domain(name)) => {
                 let found = tokio::net::lookup_host((name, port)).await.map_err(|error| Failure::Network(error.to_string()))?;
                 (name.to_owned(), found.collect())

@@ -132,6 +132,19 @@ impl BucketStore {
         }))
     }
 
+    /// Returns the host of the service.
+    pub fn host(&self) -> &str {
+        self.endpoint.host_str().unwrap_or_default()
+    }
+
+    /// Connects to this address where the service's host means something only where the backend runs.
+    #[must_use]
+    pub fn at(self, address: Option<std::net::IpAddr>) -> Self {
+        let Some(address) = address else { return self };
+        let exchange = self.exchange.beside(self.endpoint.host_str().unwrap_or_default(), address);
+        Self { exchange, ..self }
+    }
+
     /// Returns whether each bucket can be used, or why the first one cannot.
     ///
     /// # Errors

@@ -4,7 +4,7 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
 use super::commands::Project;
-use super::rig::Engine;
+use super::rig::{DASHBOARD, Engine, unique};
 use crate::engine_or_skip;
 use fixture::database::{Kind, ROOT_PASSWORD, Server, server};
 
@@ -74,4 +74,30 @@ fn mariadb_is_refused_before_a_container_is_made() {
     }
     assert_eq!(project.everything(), Vec::<String>::new());
     assert!(!server.has(&format!("{}_dev", project.name.replace('-', "_"))));
+}
+
+/// A service of a compose network, such as MinIO: what answers at its address there is asked, as a database server is.
+#[test]
+fn buckets_of_a_service_that_only_a_network_knows_are_asked_there() {
+    let engine = engine_or_skip!();
+    let network = unique("files");
+    engine.docker(&["network", "create", &network]);
+    let service = engine.docker(&["run", "-d", "--network", &network, "--network-alias", "minio", DASHBOARD]);
+    let blocks = |lines: &str| {
+        format!(
+            "[backends.dev]\nprovider = \"docker\"\nfiles = {{ engine = \"s3\", bucket = \"shop-files\", region = \"us-east-1\", \
+             endpoint = \"http://minio:6791\", path_style = true, access_key_id = {{ env = \"KEY_ID\" }}, \
+             secret_access_key = {{ env = \"KEY\" }} }}\n[backends.dev.docker]\nIMAGE\n{lines}"
+        )
+    };
+    let mut project = Project::new(engine, &blocks(""));
+    project.world.set("KEY_ID", "minio");
+    project.world.set("KEY", "hunter2");
+    let refusal = |project: &Project| project.world.run_expecting(4, &["plan", "--json"]).document()["refusals"][0].to_string();
+    assert!(refusal(&project).contains("files.unreachable"), "{}", refusal(&project));
+    project.manifest(&blocks(&format!("network = \"{network}\"\n")));
+    // It answers, if only as something that has no buckets.
+    assert!(refusal(&project).contains("files.bucket_missing"), "{}", refusal(&project));
+    engine.docker(&["rm", "-f", &service]);
+    engine.docker(&["network", "rm", &network]);
 }
