@@ -224,6 +224,24 @@ fn what_cannot_be_taken_over_is_refused_with_reasons() {
     let plain = engine.docker(&[&["create"][..], &ports, &volume, &variables, &[BACKEND]].concat());
     refused(&plain, "does not answer");
     engine.docker(&["rm", "-fv", &plain]);
+    // What ends of itself, what something else starts again, and what is reached through another container only.
+    let more = ["--network", "none", "--entrypoint", "sleep"];
+    let create = |flags: &[&str]| engine.docker(&[&["create"][..], &more, flags, &[BACKEND, "1"]].concat());
+    let plain = create(&[&volume[..], &["--rm"]].concat());
+    refused(&plain, &format!("without `--rm`, with\n    -v {name}:/convex/data"));
+    engine.docker(&["rm", "-fv", &plain]);
+    let plain = create(&["--rm"]);
+    refused(&plain, "docker create --name");
+    engine.docker(&["rm", "-fv", &plain]);
+    let plain = create(&[&volume[..], &["--label", "com.docker.swarm.service.name=shop_backend"]].concat());
+    refused(&plain, "docker service scale shop_backend=0");
+    engine.docker(&["rm", "-fv", &plain]);
+    let side = unique("side");
+    engine.docker(&["create", "--name", &side, "--entrypoint", "sleep", BACKEND, "1"]);
+    let network = format!("container:{side}");
+    let plain = engine.docker(&[&["create"][..], &volume, &["--network", &network, BACKEND]].concat());
+    refused(&plain, "start it on a network of its own");
+    engine.docker(&["rm", "-fv", &plain, &side]);
     engine.docker(&["volume", "rm", &name]);
     world.run_expecting(64, &["import", "dev"]);
     let run = world.run_expecting(4, &["import", "other", "--container", "x"]);

@@ -1,4 +1,4 @@
-//! Ten stacks as people run them: the arguments of their containers, and what an import must say or keep of each.
+//! Stacks as people run them: the arguments of their containers, and what an import must say or keep of each.
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
@@ -18,7 +18,7 @@ pub(super) struct Stack {
 
 const SECRET: &str = "INSTANCE_SECRET=4361726e697461732c206c69746572616c6c79206d65616e696e6720226c6974";
 
-pub(super) const STACKS: [Stack; 10] = [
+pub(super) const STACKS: [Stack; 14] = [
     Stack {
         name: "official",
         run: &[
@@ -277,5 +277,121 @@ pub(super) const STACKS: [Stack; 10] = [
         command: &[],
         manifest: "",
         said: &["resources.memory", "shm_size", ":/backups", "tuning.redact_logs"],
+    },
+    // An env file of the app's, which the backend gets as well, and neighbours that reach it by its port inside.
+    Stack {
+        name: "envfile",
+        run: &[
+            "--network",
+            "BACK",
+            "--network-alias",
+            "convex-backend",
+            "-e",
+            "CONVEX_CLOUD_ORIGIN=http://127.0.0.1:3210",
+            "-e",
+            "CONVEX_SITE_ORIGIN=http://127.0.0.1:3211",
+            "-e",
+            "JWKS={\"keys\":[{\"kty\":\"RSA\"}]}",
+            "-e",
+            "JWT_PRIVATE_KEY=-----BEGIN PRIVATE KEY-----\nhunter2\n-----END PRIVATE KEY-----",
+            "-e",
+            "NEXT_PUBLIC_CONVEX_URL=http://127.0.0.1:3210",
+        ],
+        command: &[],
+        manifest: "",
+        said: &["`JWT_PRIVATE_KEY`", "instead of 3210", "convex-backend"],
+    },
+    // Ports that the engine chooses, and origins that only the networks of containers know.
+    Stack {
+        name: "ephemeral",
+        run: &[
+            "--network",
+            "BACK",
+            "-p",
+            "127.0.0.1:0:3210",
+            "-p",
+            "127.0.0.1:0:3211",
+            "--network-alias",
+            "mercury.convex",
+            "-e",
+            "CONVEX_CLOUD_ORIGIN=http://mercury.convex:3210/",
+            "-e",
+            "CONVEX_SITE_ORIGIN=http://mercury.convex:3211/",
+        ],
+        command: &[],
+        manifest: "",
+        said: &["origins.api = \"http://mercury.convex:3210\"", "api_port = 3210", "publishes no ports"],
+    },
+    // The socket of the engine in the backend, a volume shared with a proxy, one host for everything.
+    Stack {
+        name: "supervisor",
+        run: &[
+            "--network",
+            "EDGE",
+            "-v",
+            "/var/run:/run/host:ro",
+            "-v",
+            "FOLDER-proxy:/run/proxy",
+            "--stop-timeout",
+            "60",
+            "--restart",
+            "on-failure:3",
+            "--oom-score-adj",
+            "100",
+            "-e",
+            "CONVEX_CLOUD_ORIGIN=https://api.supervisor.example",
+            "-e",
+            "CONVEX_SITE_ORIGIN=https://api.supervisor.example",
+        ],
+        command: &[],
+        manifest: "",
+        said: &[
+            ":/run/proxy",
+            "/run/host:ro",
+            "stop_grace_period",
+            "restart on-failure",
+            "oom_score_adj",
+            "supervisor.example/http",
+        ],
+    },
+    // Files in five buckets of a service that only the network knows, under the names that Convex's own documentation has.
+    Stack {
+        name: "buckets",
+        run: &[
+            "--network",
+            "BACK",
+            "-e",
+            "CONVEX_CLOUD_ORIGIN=https://api.buckets.example",
+            "-e",
+            "CONVEX_SITE_ORIGIN=https://buckets.example",
+            "-e",
+            "S3_ENDPOINT_URL=http://minio:9000",
+            "-e",
+            "AWS_S3_FORCE_PATH_STYLE=true",
+            "-e",
+            "AWS_S3_DISABLE_SSE=true",
+            "-e",
+            "AWS_REGION=us-east-1",
+            "-e",
+            "AWS_ACCESS_KEY_ID=minio",
+            "-e",
+            "AWS_SECRET_ACCESS_KEY=hunter2",
+            "-e",
+            "S3_STORAGE_EXPORTS_BUCKET=convex-snapshot-exports",
+            "-e",
+            "S3_STORAGE_SNAPSHOT_IMPORTS_BUCKET=convex-snapshot-imports",
+            "-e",
+            "S3_STORAGE_MODULES_BUCKET=convex-modules",
+            "-e",
+            "S3_STORAGE_FILES_BUCKET=convex-user-files",
+            "-e",
+            "S3_STORAGE_SEARCH_BUCKET=convex-search-indexes",
+        ],
+        command: &[],
+        manifest: "files = { engine = \"s3\", region = \"us-east-1\", endpoint = \"http://minio:9000\", path_style = true, \
+                   access_key_id = { env = \"STACK_KEY_ID\" }, secret_access_key = { env = \"STACK_KEY\" }, \
+                   buckets = { exports = \"convex-snapshot-exports\", snapshot_imports = \"convex-snapshot-imports\", \
+                   modules = \"convex-modules\", files = \"convex-user-files\", search = \"convex-search-indexes\" } }\n",
+        said: &["AWS_S3_DISABLE_SSE"],
     },
 ];

@@ -1,4 +1,4 @@
-//! Ten set-ups that people run, each as its compose file starts it: all that the next apply does not keep of it was said
+//! Set-ups that people run, each as its compose file starts it: all that the next apply does not keep of it was said
 //! when it was imported.
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
@@ -130,12 +130,21 @@ fn settings(seen: &Value) -> Vec<(&'static str, Value)> {
 }
 
 #[test]
-fn nothing_of_ten_stacks_is_lost_unsaid() {
+fn nothing_of_the_stacks_is_lost_unsaid() {
     let engine = engine_or_skip!();
     let mut project = Project::new(engine, "");
     let mut around = Surroundings::new(engine);
     project.world.set("STACK_URL", "postgresql://convex:hunter2@postgres:5432");
-    for (variable, value) in [("RUST_BACKTRACE", "1"), ("SERVICE_FQDN_BACKEND_3210", "https://api.coolify.example")] {
+    for (variable, value) in [
+        ("RUST_BACKTRACE", "1"),
+        ("SERVICE_FQDN_BACKEND_3210", "https://api.coolify.example"),
+        ("JWKS", "{\"keys\":[{\"kty\":\"RSA\"}]}"),
+        ("JWT_PRIVATE_KEY", "-----BEGIN PRIVATE KEY-----\nhunter2\n-----END PRIVATE KEY-----"),
+        ("NEXT_PUBLIC_CONVEX_URL", "http://127.0.0.1:3210"),
+        ("AWS_S3_DISABLE_SSE", "true"),
+        ("STACK_KEY_ID", "minio"),
+        ("STACK_KEY", "hunter2"),
+    ] {
         project.world.set(variable, value);
     }
     let postgres = around.start_postgres(engine);

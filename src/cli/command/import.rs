@@ -11,7 +11,7 @@ use crate::app::{AppError, Session, plan, require_ownership};
 use crate::authority::{Adoption, AdoptionProof};
 use crate::cli::args::Import as Args;
 use crate::host::own_holder;
-use crate::model::{BackendName, BackendSpec, Diagnostic, Exit, FieldValue, InstanceName, error_chain, fields};
+use crate::model::{BackendName, BackendSpec, Diagnostic, Exit, FieldValue, InstanceName, Tls, error_chain, fields};
 use crate::plan::BackendSelection;
 use crate::provider::docker::{ExternalContainer, missing_lines};
 use crate::{app::LoadedManifest, cli::context::Context};
@@ -69,7 +69,9 @@ pub(super) async fn run(context: &Context, args: &Args) -> Result<Exit, AppError
     text.push_str(
         "it runs on as it is; a container of convexinfra takes its place and its volume with\n    convexinfra apply\n",
     );
-    let notices = notices(&args.name, spec, &recorded, &foreign);
+    let allocated = url.as_deref().and_then(|url| url::Url::parse(url).ok()?.port());
+    let api_port = foreign.ports.map(|ports| ports.api).or(allocated);
+    let notices = notices(&args.name, spec, &recorded, &foreign, api_port);
     for notice in &notices {
         text.push_str(notice);
         text.push('\n');
@@ -93,7 +95,13 @@ pub(super) async fn run(context: &Context, args: &Args) -> Result<Exit, AppError
 }
 
 /// What the next apply changes of the container, unless the manifest keeps it.
-fn notices(name: &BackendName, spec: &BackendSpec, recorded: &BackendSpec, foreign: &ExternalContainer) -> Vec<String> {
+fn notices(
+    name: &BackendName,
+    spec: &BackendSpec,
+    recorded: &BackendSpec,
+    foreign: &ExternalContainer,
+    api_port: Option<u16>,
+) -> Vec<String> {
     let mut notices = Vec::new();
     if foreign.is_public && spec.settings.docker.publish.is_none() {
         let words = "other machines reach its ports now, and will not after that, unless `publish` in the manifest says so";
@@ -107,6 +115,14 @@ fn notices(name: &BackendName, spec: &BackendSpec, recorded: &BackendSpec, forei
              [backends.{name}]{}",
             lines.concat()
         ));
+    }
+    let has_tls = |spec: &BackendSpec| spec.storage.server().is_some_and(|server| server.tls != Tls::Disable);
+    if has_tls(spec) && !has_tls(recorded) {
+        notices.push(
+            "it enters its database without TLS, and the next apply asks for a certificate that is checked, unless `storage` says \
+             `tls = \"disable\"`"
+                .to_owned(),
+        );
     }
     let lines = missing_lines(&spec.settings.docker, &recorded.settings.docker);
     if !lines.is_empty() {
@@ -135,16 +151,23 @@ fn notices(name: &BackendName, spec: &BackendSpec, recorded: &BackendSpec, forei
             names.join(", ")
         ));
     }
+    if let (Some(api), Some(site)) = &foreign.origins
+        && api == site
+    {
+        notices.push(format!(
+            "`CONVEX_SITE_ORIGIN` is the API's own origin, at which HTTP actions do not answer; the next apply makes it `{site}/http`"
+        ));
+    }
     if foreign.ports.is_none() {
         notices.push(format!(
             "it publishes no ports and is reached at {} until the next apply, which publishes them on loopback",
             foreign.address
         ));
-    } else if let Some(ports) = foreign.ports.filter(|ports| ports.api != 3210 && recorded.settings.docker.api_port.is_none()) {
+    }
+    if let Some(port) = api_port.filter(|port| *port != 3210 && recorded.settings.docker.api_port.is_none()) {
         notices.push(format!(
-            "inside its networks its port becomes {} instead of 3210, because node actions call back to the loopback origin from \
-             inside; `origins` that lead there from everywhere, and `api_port = 3210`, keep it",
-            ports.api
+            "inside its networks its port becomes {port} instead of 3210, because node actions call back to the loopback origin from \
+             inside; `origins` that lead there from everywhere, and `api_port = 3210`, keep it"
         ));
     }
     if let Some(compose) = &foreign.compose {

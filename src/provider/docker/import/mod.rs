@@ -4,6 +4,7 @@
 //! hold would be lost then: what a manifest has a key for is recorded, and the rest is named.
 
 mod data_paths;
+mod dropped;
 mod settings;
 mod spec;
 
@@ -13,7 +14,7 @@ use std::io::Read;
 use bollard::models::ContainerInspectResponse;
 
 pub(super) use self::settings::address_of;
-use self::settings::{DroppedSettings, published_pair};
+use self::settings::{DroppedSettings, check_supervision, published_pair};
 use self::spec::ExternalS3;
 pub use self::spec::{ImportConflict, ImportedSpec, missing_lines};
 use super::Docker;
@@ -54,6 +55,8 @@ pub struct ExternalContainer {
     pub origins: (Option<String>, Option<String>),
     /// Where its documents are.
     pub storage: ExternalStorage,
+    /// Whether it enters its database over TLS only.
+    pub requires_tls: bool,
     /// Where its files are.
     pub files: ExternalFiles,
     /// Whether other machines reach its ports.
@@ -172,11 +175,14 @@ impl Docker {
         let variables = environment(&seen);
         let given = |name: &str| variables.get(name).filter(|value| !value.is_empty()).cloned();
         let volume = data_paths::data_volume(&seen).map_err(refused)?;
+        check_supervision(&seen, &volume).map_err(refused)?;
         data_paths::check(&seen, &variables, image.entrypoint.as_deref()).map_err(refused)?;
         if let Some(other) = volume_users::writers(engine, &volume, &[id_of(&seen)]).await?.first() {
             return Err(refused(shared(&volume, other)));
         }
-        let origins = (given("CONVEX_CLOUD_ORIGIN"), given("CONVEX_SITE_ORIGIN"));
+        // Clients put paths behind an origin, so a manifest has none that ends in a slash.
+        let origin = |variable: &str| given(variable).map(|origin| origin.trim_end_matches('/').to_owned());
+        let origins = (origin("CONVEX_CLOUD_ORIGIN"), origin("CONVEX_SITE_ORIGIN"));
         let published = published_pair(&seen, origins.0.as_deref()).map_err(refused)?;
         let address = address_of(&seen, engine.remote_host.as_deref()).ok_or_else(|| {
             refused("does not publish its port 3210, and does not run, so it has no address either: start it first".to_owned())
@@ -215,7 +221,9 @@ impl Docker {
         let parsed = ImageReference::parse(&reference);
         let version = parsed.digest.or(parsed.tag).unwrap_or("latest");
         let release = Release::parse(version).ok().filter(|_| parsed.name == BACKEND_IMAGE);
-        let DroppedSettings { settings, dropped } = settings::read(&seen, &image, &published, origins.0.as_deref());
+        let DroppedSettings { settings, mut dropped } = settings::read(&seen, &image, &published, origins.0.as_deref());
+        let grace_s = i64::try_from(self.grace.as_secs()).unwrap_or(i64::MAX);
+        dropped.extend(seen.config.as_ref().and_then(|config| dropped::of_stop(config, grace_s)));
         let leads_nowhere = |origin: &String| published.pair.is_none() && is_local_url(origin);
         let origins = (origins.0.filter(|origin| !leads_nowhere(origin)), origins.1.filter(|origin| !leads_nowhere(origin)));
         let mut recorded_engine = ProviderState::new();
@@ -229,6 +237,7 @@ impl Docker {
             address,
             origins,
             storage,
+            requires_tls: given("DO_NOT_REQUIRE_SSL").is_none(),
             database_conflict,
             files: ExternalS3::read(given).map_or(ExternalFiles::Local, ExternalFiles::S3),
             is_public: published.is_public,

@@ -4,13 +4,14 @@
 use std::collections::BTreeSet;
 use std::net::Ipv4Addr;
 
-use bollard::models::{ContainerInspectResponse, EndpointSettings, HostConfig, MountPoint};
+use bollard::models::{ContainerInspectResponse, EndpointSettings, MountPoint};
 
 use super::ImageDefaults;
+use super::dropped::{of_endpoint, of_host};
 use crate::model::{ByteSize, DockerSettings, PortPair, is_local_url};
 use crate::provider::docker::desired::{PortProtocol, PublishedPort};
 use crate::provider::docker::hardening::published_ports;
-use crate::provider::docker::inventory::{id_of, name_of};
+use crate::provider::docker::inventory::{id_of, label_of, name_of};
 use crate::provider::docker::launch_file::DATA;
 use crate::provider::docker::redact::redact_untrusted;
 
@@ -51,6 +52,58 @@ fn ports_of(seen: &ContainerInspectResponse) -> Vec<PublishedPort> {
 
 fn fixed(ports: &[PublishedPort], inside: u16) -> Option<&PublishedPort> {
     ports.iter().find(|port| port.inside == inside && port.transport == PortProtocol::Tcp && port.outside != 0)
+}
+
+/// Returns the container whose network a container has instead of one of its own.
+fn network_of(seen: &ContainerInspectResponse) -> Option<&str> {
+    seen.host_config.as_ref()?.network_mode.as_deref()?.strip_prefix("container:")
+}
+
+/// Refuses a container that something would start again beside ours, that ends with what a way back needs, or that is reached through
+/// another container only.
+pub(super) fn check_supervision(seen: &ContainerInspectResponse, volume: &str) -> Result<(), String> {
+    let name = name_of(seen);
+    if let Some(service) = label_of(seen, "com.docker.swarm.service.name") {
+        return Err(format!(
+            "is a task of the Swarm service `{service}`, and Swarm starts another one on the same volume as soon as it ends: end the \
+             service with\n    docker service scale {service}=0\nthen start a container of your own with its image, its variables and \
+             the volume `{volume}` at `{DATA}`, and import that"
+        ));
+    }
+    let host = seen.host_config.clone().unwrap_or_default();
+    if host.auto_remove == Some(true) {
+        let image = seen.config.as_ref().and_then(|config| config.image.as_deref()).unwrap_or("IMAGE");
+        let first = if is_generated(volume) {
+            format!(
+                "; its volume has no name of its own and would go with it, so hold on to it first with\n    docker create --name \
+                 {name}-volume --volumes-from {name} {image}\nthen"
+            )
+        } else {
+            ":".to_owned()
+        };
+        return Err(format!(
+            "was started with `--rm`, so the engine removes it as soon as it ends, and there would be no way back to it{first} stop it \
+             and start it without `--rm`, with\n    -v {volume}:{DATA}"
+        ));
+    }
+    let mounts = host.mounts.as_deref().unwrap_or_default();
+    let data = mounts.iter().find(|mount| mount.target.as_deref() == Some(DATA));
+    if let Some(folder) =
+        data.and_then(|mount| mount.volume_options.as_ref()?.subpath.as_deref()).filter(|path| !path.is_empty())
+    {
+        return Err(format!(
+            "keeps its data in the folder `{folder}` of the volume `{volume}`, and a backend of convexinfra has a volume for itself: \
+             stop it, copy the folder into a volume of its own, and start the container with that"
+        ));
+    }
+    match network_of(seen) {
+        Some(other) => Err(format!(
+            "has no network of its own but that of the container `{}`, through which it is reached: start it on a network of its own \
+             first",
+            &other[..other.len().min(12)]
+        )),
+        None => Ok(()),
+    }
 }
 
 /// Returns the published ports of the API and of the HTTP actions. Neither is the usual case behind a proxy; one of them is
@@ -180,50 +233,9 @@ pub(super) fn read(
             dropped.insert(name.to_owned());
         }
     }
-    dropped.extend(of_host(&host).map(str::to_owned));
+    dropped.extend(of_host(&host));
+    dropped.extend(endpoints(seen).iter().flat_map(|(_, endpoint)| of_endpoint(endpoint)));
     DroppedSettings { settings, dropped }
-}
-
-/// The names of the engine's own settings that are not as they are when nothing is said.
-fn of_host(host: &HostConfig) -> impl Iterator<Item = &'static str> {
-    let has = |list: &Option<Vec<String>>| list.as_ref().is_some_and(|list| !list.is_empty());
-    let set = |text: &Option<String>| text.as_ref().is_some_and(|text| !text.is_empty());
-    let mode = |text: &Option<String>| text.as_ref().is_some_and(|text| !matches!(text.as_str(), "" | "private" | "shareable"));
-    let log = host.log_config.clone().unwrap_or_default();
-    [
-        ("ulimits", host.ulimits.as_ref().is_some_and(|limits| !limits.is_empty())),
-        ("devices", host.devices.as_ref().is_some_and(|devices| !devices.is_empty())),
-        ("gpus", host.device_requests.as_ref().is_some_and(|devices| !devices.is_empty())),
-        ("network_mode host", host.network_mode.as_deref() == Some("host")),
-        ("privileged", host.privileged == Some(true)),
-        ("cap_add", has(&host.cap_add)),
-        ("security_opt", has(&host.security_opt)),
-        ("group_add", has(&host.group_add)),
-        ("sysctls", host.sysctls.as_ref().is_some_and(|all| !all.is_empty())),
-        ("dns_search", has(&host.dns_search)),
-        ("dns_opt", has(&host.dns_options)),
-        ("links", has(&host.links)),
-        ("volumes_from", has(&host.volumes_from)),
-        ("pids_limit", host.pids_limit.is_some_and(|limit| limit > 0)),
-        ("init", host.init == Some(true)),
-        ("cpuset", set(&host.cpuset_cpus)),
-        ("cgroup_parent", set(&host.cgroup_parent)),
-        ("pid", mode(&host.pid_mode)),
-        ("ipc", mode(&host.ipc_mode)),
-        ("userns_mode", mode(&host.userns_mode)),
-        ("tmpfs", host.tmpfs.as_ref().is_some_and(|all| !all.is_empty())),
-        ("mem_reservation", host.memory_reservation.is_some_and(|memory| memory > 0)),
-        ("cpu_shares", host.cpu_shares.is_some_and(|shares| shares > 0)),
-        ("oom_score_adj", host.oom_score_adj.is_some_and(|score| score != 0)),
-        ("runtime", host.runtime.as_deref().is_some_and(|runtime| !matches!(runtime, "" | "runc" | "io.containerd.runc.v2"))),
-        (
-            "logging",
-            log.typ.as_deref().is_some_and(|driver| !matches!(driver, "" | "json-file"))
-                || log.config.is_some_and(|options| !options.is_empty()),
-        ),
-    ]
-    .into_iter()
-    .filter_map(|(name, is_set)| is_set.then_some(name))
 }
 
 /// Reads networks and aliases. Every container is known by its own name and its short identity in them; the name is kept as

@@ -4,14 +4,12 @@
 use std::collections::BTreeMap;
 
 use super::{ExternalContainer, ExternalFiles, ExternalStorage};
+use crate::convex::buckets::{PARTS, bucket_name};
 use crate::convex::tuning::without_defaults;
 use crate::model::{
     BackendSpec, BucketNames, DockerSettings, FieldPath, Files, Origins, Resources, S3Files, Secret, SecretRef, SecretSource,
-    Storage, TextValue, Tuning,
+    Storage, TextValue, Tls, Tuning,
 };
-
-/// The five parts that Convex keeps in buckets, as `bucket_prefix` names them.
-const BUCKET_PARTS: [&str; 5] = ["exports", "snapshot-imports", "modules", "files", "search"];
 
 /// Why a container cannot become the backend that the manifest describes.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -52,6 +50,13 @@ impl ExternalContainer {
         self.check_storage(manifest, secrets.get(&FieldPath::new("storage.url")))?;
         self.check_files(manifest, &secrets)?;
         self.check_origins()?;
+        if let Storage::Postgres(server) | Storage::Mysql(server) = &mut spec.storage {
+            match (self.requires_tls, &server.tls) {
+                (false, _) => server.tls = Tls::Disable,
+                (true, Tls::Disable) => server.tls = Tls::Verify,
+                (true, _) => {}
+            }
+        }
         spec.release = self.release.clone();
         spec.dashboard = false;
         spec.env.clear();
@@ -75,7 +80,7 @@ impl ExternalContainer {
         if !agrees {
             return Err(conflict(
                 format!("the container keeps its documents in {engine}, and the manifest says `{}`", manifest.storage.engine()),
-                format!("write `storage = {{ engine = \"{engine}\", … }}` into the manifest first"),
+                format!("let the manifest say the same first\n    {}", self.storage_line()),
             ));
         }
         let there = match &self.storage {
@@ -99,20 +104,29 @@ impl ExternalContainer {
         }
     }
 
+    /// Returns the line of a manifest that says where the documents are.
+    fn storage_line(&self) -> String {
+        let variable = match self.storage {
+            ExternalStorage::Sqlite => return "storage = { engine = \"sqlite\" }".to_owned(),
+            ExternalStorage::Postgres(_) => "POSTGRES_URL",
+            ExternalStorage::Mysql(_) => "MYSQL_URL",
+        };
+        let tls = if self.requires_tls { "" } else { ", tls = \"disable\"" };
+        format!("storage = {{ engine = \"{}\", url = {{ env = \"{variable}\" }}{tls} }}", self.storage.engine())
+    }
+
     fn check_files(&self, manifest: &BackendSpec, secrets: &BTreeMap<FieldPath, Secret>) -> Result<(), ImportConflict> {
         match (&self.files, &manifest.files) {
             (ExternalFiles::Local, Files::Local) => Ok(()),
             (ExternalFiles::S3(there), Files::S3(s3)) => there.check(s3, secrets),
-            (there, _) => {
-                let (now, then) = match there {
-                    ExternalFiles::S3(_) => ("S3", "local"),
-                    ExternalFiles::Local => ("its volume", "s3"),
-                };
-                Err(conflict(
-                    format!("the container keeps its files in {now}, and the manifest says `{then}`"),
-                    "let `files` in the manifest say the same first",
-                ))
-            }
+            (ExternalFiles::S3(there), Files::Local) => Err(conflict(
+                "the container keeps its files in S3, and the manifest says `local`",
+                format!("let the manifest say the same first\n    {}", there.manifest_line()),
+            )),
+            (ExternalFiles::Local, Files::S3(_)) => Err(conflict(
+                "the container keeps its files in its volume, and the manifest says `s3`",
+                "take `files` out of the manifest first",
+            )),
         }
     }
 
@@ -125,6 +139,16 @@ impl ExternalContainer {
                 return Err(conflict(
                     format!("`{variable}` of the container is `{origin}`, which is no URL"),
                     "a variable in the compose file was probably not expanded: start the container with the URL itself first",
+                ));
+            }
+            let path = url::Url::parse(origin).map(|url| url.path().to_owned()).unwrap_or_default();
+            if path != "/" && (path != "/http" || variable == "CONVEX_CLOUD_ORIGIN") {
+                return Err(conflict(
+                    format!(
+                        "`{variable}` of the container is `{origin}`, and an origin in a manifest has no path such as `{path}`"
+                    ),
+                    "clients drop the path of the API's origin, and HTTP actions are at `/http` below it or at a host of their own: \
+                     start the container with such an origin first",
                 ));
             }
         }
@@ -148,6 +172,8 @@ impl ExternalContainer {
         if own == Some((api.clone(), site.clone())) {
             return Origins::default();
         }
+        // At the API's own origin the API answers, and HTTP actions below it.
+        let site = if api == site { format!("{api}/http") } else { site };
         // Convex takes both or neither.
         Origins { api: Some(api), site: Some(site), dashboard: None }
     }
@@ -187,6 +213,12 @@ impl ExternalContainer {
             secrets.insert(FieldPath::new(format!("docker.extra_env.{name}")), value.clone());
         }
     }
+}
+
+fn quoted_list(names: &[String]) -> String {
+    let mut quoted: Vec<String> = names.iter().map(|name| format!("`{name}`")).collect();
+    quoted.dedup();
+    quoted.join(", ")
 }
 
 /// Returns the values of the container, in the order of the manifest where both have the same ones.
@@ -262,7 +294,7 @@ fn merged_tuning(manifest: &Tuning, there: &Tuning) -> Tuning {
 /// The S3 service that a container keeps its files in.
 #[derive(Debug, Clone, Default)]
 pub struct ExternalS3 {
-    /// The buckets of the five parts, in the order of [`BUCKET_PARTS`].
+    /// The buckets of the five parts, in the order of [`PARTS`].
     pub(super) buckets: [String; 5],
     pub(super) region: String,
     pub(super) endpoint: Option<String>,
@@ -272,19 +304,10 @@ pub struct ExternalS3 {
 }
 
 impl ExternalS3 {
-    /// The variables that name the buckets, in the order of the five parts.
-    const BUCKET_VARIABLES: [&str; 5] = [
-        "S3_STORAGE_EXPORTS_BUCKET",
-        "S3_STORAGE_SNAPSHOT_IMPORTS_BUCKET",
-        "S3_STORAGE_MODULES_BUCKET",
-        "S3_STORAGE_FILES_BUCKET",
-        "S3_STORAGE_SEARCH_BUCKET",
-    ];
-
     /// Reads the variables of a container. The official image takes S3 where all six are set, and the volume otherwise.
     pub(super) fn read(given: impl Fn(&str) -> Option<String>) -> Option<Self> {
         let mut buckets: [String; 5] = Default::default();
-        for (bucket, variable) in buckets.iter_mut().zip(Self::BUCKET_VARIABLES) {
+        for (bucket, (variable, _)) in buckets.iter_mut().zip(PARTS) {
             *bucket = given(variable)?;
         }
         Some(Self {
@@ -297,6 +320,38 @@ impl ExternalS3 {
         })
     }
 
+    /// Returns what names these buckets in `files` of a manifest.
+    fn bucket_line(&self) -> String {
+        if self.buckets.iter().all(|bucket| *bucket == self.buckets[0]) {
+            return format!("bucket = \"{}\"", self.buckets[0]);
+        }
+        let prefix = self.buckets[0].strip_suffix("-exports").map(|prefix| BucketNames::Prefix(prefix.to_owned()));
+        if let Some(BucketNames::Prefix(text)) = &prefix
+            && PARTS.map(|(_, part)| bucket_name(&BucketNames::Prefix(text.clone()), part)) == self.buckets
+        {
+            return format!("bucket_prefix = \"{text}\"");
+        }
+        let parts = PARTS.iter().zip(&self.buckets);
+        let parts: Vec<String> =
+            parts.map(|((_, part), bucket)| format!("{} = \"{bucket}\"", part.replace('-', "_"))).collect();
+        format!("buckets = {{ {} }}", parts.join(", "))
+    }
+
+    /// Returns the line of a manifest that says the same.
+    fn manifest_line(&self) -> String {
+        let quoted = |text: &str| toml::Value::from(text).to_string();
+        let mut parts = vec!["engine = \"s3\"".to_owned(), self.bucket_line(), format!("region = {}", quoted(&self.region))];
+        parts.extend(self.endpoint.as_ref().map(|url| format!("endpoint = {}", quoted(url))));
+        parts.extend(self.path_style.then(|| "path_style = true".to_owned()));
+        for (key, variable, value) in [
+            ("access_key_id", "AWS_ACCESS_KEY_ID", &self.access_key_id),
+            ("secret_access_key", "AWS_SECRET_ACCESS_KEY", &self.secret_access_key),
+        ] {
+            parts.extend(value.as_ref().map(|_| format!("{key} = {{ env = \"{variable}\" }}")));
+        }
+        format!("files = {{ {} }}", parts.join(", "))
+    }
+
     /// Compares the service with the one of the manifest, field by field.
     fn check(&self, s3: &S3Files, secrets: &BTreeMap<FieldPath, Secret>) -> Result<(), ImportConflict> {
         let differs = |field: &str, there: &str, written: &str| {
@@ -305,19 +360,21 @@ impl ExternalS3 {
                 "the files are where the container has them: let the manifest say the same first",
             )
         };
-        let named: [String; 5] = match &s3.buckets {
-            BucketNames::Single(name) => std::array::from_fn(|_| name.clone()),
-            BucketNames::Prefix(prefix) => BUCKET_PARTS.map(|part| format!("{prefix}-{part}")),
-        };
+        let named = PARTS.map(|(_, part)| bucket_name(&s3.buckets, part));
         if named != self.buckets {
-            let mut there: Vec<String> = self.buckets.iter().map(|bucket| format!("`{bucket}`")).collect();
-            there.dedup();
             let (field, written) = match &s3.buckets {
                 BucketNames::Single(name) => ("bucket", format!("`{name}`")),
                 BucketNames::Prefix(prefix) => ("bucket_prefix", format!("`{prefix}`")),
+                BucketNames::Named(_) => ("buckets", quoted_list(&named)),
             };
-            let buckets = if there.len() == 1 { "the bucket" } else { "the buckets" };
-            return Err(differs(field, &format!("{buckets} {}", there.join(", ")), &written));
+            let buckets =
+                if self.buckets.iter().all(|bucket| *bucket == self.buckets[0]) { "the bucket" } else { "the buckets" };
+            let there = format!("{buckets} {}", quoted_list(&self.buckets));
+            let message = format!("the container has {there} where `files.{field}` in the manifest is {written}");
+            return Err(conflict(
+                message,
+                format!("the files are where the container has them: write\n    {}", self.bucket_line()),
+            ));
         }
         if self.region != s3.region {
             return Err(differs("region", &format!("the region `{}`", self.region), &format!("`{}`", s3.region)));
@@ -405,6 +462,40 @@ mod tests {
         }
         let one = S3Files { buckets: BucketNames::Single("shop".to_owned()), ..s3 };
         assert!(read(&[]).check(&one, &secrets).unwrap_err().message.contains("files.bucket"));
+    }
+
+    #[test]
+    fn the_line_that_says_the_same_is_printed() {
+        let convex = [
+            ("S3_STORAGE_EXPORTS_BUCKET", "convex-snapshot-exports"),
+            ("S3_STORAGE_SNAPSHOT_IMPORTS_BUCKET", "convex-snapshot-imports"),
+            ("S3_STORAGE_FILES_BUCKET", "convex-user-files"),
+            ("S3_STORAGE_MODULES_BUCKET", "convex-modules"),
+            ("S3_STORAGE_SEARCH_BUCKET", "convex-search-indexes"),
+        ];
+        let one = |(variable, _): (&'static str, &str)| (variable, "everything");
+        for (variables, words) in [
+            (&[][..], "bucket_prefix = \"shop\""),
+            (&PARTS.map(one), "bucket = \"everything\""),
+            (&convex, "buckets = { exports = \"convex-snapshot-exports\", snapshot_imports = \"convex-snapshot-imports\", "),
+        ] {
+            let line = read(variables).manifest_line();
+            assert!(line.contains(words) && !line.contains("\"key\""), "{line}");
+            let manifest = format!("project = \"x\"\n[backends.a]\nprovider = \"docker\"\n{line}");
+            let table: toml::Table = manifest.parse().unwrap();
+            assert_eq!(table["backends"]["a"]["files"]["secret_access_key"]["env"].as_str(), Some("AWS_SECRET_ACCESS_KEY"));
+        }
+        let (s3, secrets) = written();
+        let named = crate::model::NamedBuckets {
+            exports: "convex-snapshot-exports".to_owned(),
+            snapshot_imports: "convex-snapshot-imports".to_owned(),
+            modules: "convex-modules".to_owned(),
+            files: "convex-user-files".to_owned(),
+            search: "convex-search-indexes".to_owned(),
+        };
+        let s3 = S3Files { buckets: BucketNames::Named(named), ..s3 };
+        assert_eq!(read(&convex).check(&s3, &secrets), Ok(()));
+        assert!(read(&[]).check(&s3, &secrets).unwrap_err().help.contains("bucket_prefix = \"shop\""));
     }
 
     #[test]
