@@ -4,6 +4,7 @@ use std::collections::BTreeSet;
 use std::fs;
 use std::io::Write;
 use std::path::{Path, PathBuf};
+use std::time::Instant;
 
 use super::discovery::join_display;
 use super::secrets::ComparisonMode;
@@ -19,6 +20,11 @@ use crate::model::{
 use crate::plan::{BackendSelection, PlanOptions};
 use crate::render::StatusEntry;
 use crate::system::read_regular_text;
+
+/// The code of a manifest that something else wrote between its reading and its replacement.
+const MANIFEST_CHANGED: &str = "manifest.changed";
+/// How often a manifest that changes is read again: so many commands may come between.
+const RELOADS_MAX: u32 = 20;
 
 /// The fields of a backend that is to be provisioned. Those of a backend that the manifest declares must agree with it.
 #[derive(Debug, Clone)]
@@ -68,11 +74,33 @@ pub(crate) struct DeprovisionRequest {
     pub(crate) database: DatabaseReclaim,
 }
 
-/// Adds a backend to the manifest if it is not declared, and applies it with everything that it depends on.
+/// Adds a backend to the manifest if it is not declared, and applies it with everything that it depends on. A manifest that another
+/// command has changed meanwhile is read again: nothing was done by then.
 ///
 /// # Errors
 /// What stood in the way.
 pub(crate) async fn provision(
+    control: &dyn ControlPlane,
+    before: &LoadedManifest,
+    request: &ProvisionRequest,
+    shell: (&dyn Reporter, &dyn Approver),
+) -> Result<Provisioned, AppError> {
+    let started = Instant::now();
+    let mut before = before.clone();
+    for _ in 0..RELOADS_MAX {
+        let left = request.wait_for_lock.map(|wait| wait.saturating_sub(started.elapsed()));
+        let request = ProvisionRequest { wait_for_lock: left, ..request.clone() };
+        match provision_once(control, &before, &request, shell).await {
+            Err(error) if error.report().errors.iter().any(|error| error.code == MANIFEST_CHANGED) => {
+                before = before.reload()?
+            }
+            done => return done,
+        }
+    }
+    provision_once(control, &before, request, shell).await
+}
+
+async fn provision_once(
     control: &dyn ControlPlane,
     before: &LoadedManifest,
     request: &ProvisionRequest,
@@ -352,7 +380,10 @@ fn cannot_write(read: &LoadedManifest, error: &std::io::Error) -> AppError {
 /// Writes a text beside the manifest that was read, so that a rename replaces it. Dropping the file deletes it.
 fn stage_manifest(read: &LoadedManifest, text: &str) -> Result<(StagedFile, PathBuf), AppError> {
     let cannot = |error: std::io::Error| cannot_write(read, &error);
-    let changed = || not_edited(format!("`{}` was changed meanwhile; run the same command again", read.path.display()));
+    let changed = || {
+        let message = format!("`{}` was changed meanwhile; run the same command again", read.path.display());
+        AppError::new(Exit::Manifest, Diagnostic::new(MANIFEST_CHANGED, message))
+    };
     let path = match read.file {
         ManifestFile::Written => read.path.canonicalize().map_err(cannot)?,
         ManifestFile::New if read.path.symlink_metadata().is_ok() => return Err(changed()),

@@ -42,6 +42,27 @@ fn twenty_applies_at_once_make_one_set_of_backends() {
     world.assert_converged();
 }
 
+/// Each adds its block to the one manifest: whoever comes later reads it again.
+#[test]
+fn provisions_of_one_manifest_that_wait_for_each_other_all_end_well() {
+    let world = super::new_world("project = \"gremlin\"\n[backends.dev]\nprovider = \"simulated\"\nenv_file = \"dev.env\"\n");
+    let provision =
+        |name: &str| world.spawn(&["provision", name, "--provider", "simulated", "--wait-for-lock", "5m", "--json"]);
+    let running: Vec<_> = ["one", "two", "three", "four"].map(provision).into();
+    for run in running.into_iter().map(fixture::RunningCommand::end) {
+        assert_eq!(run.code(), 0, "{run}");
+    }
+    let manifest = world.read("convex.toml");
+    for name in ["dev", "one", "two", "three", "four"] {
+        assert!(manifest.contains(&format!("[backends.{name}]")), "{manifest}");
+    }
+    assert!(
+        ["one", "two", "three", "four"].iter().all(|name| world.names().iter().any(|there| there == name)),
+        "{:?}",
+        world.names()
+    );
+}
+
 #[test]
 fn twenty_projects_at_once_in_a_new_home() {
     let world = super::large_world(TWO);
