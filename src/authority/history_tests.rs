@@ -192,6 +192,8 @@ fn the_numbers_of_a_history_say_nothing_of_other_histories() {
         world.authority.history(reach, page).unwrap().into_iter().map(|entry| entry.sequence).collect()
     };
     assert_eq!(numbers(&other, HistoryPage::last(9)), [1, 2, 3]);
+    // Cores, as they were typed.
+    assert_eq!(world.authority.history(&other, HistoryPage::last(1)).unwrap()[0].detail, r#"{"cpus":3.0}"#);
     assert_eq!(numbers(&other, HistoryPage { limit: 1, before: Some(3) }), [2]);
     let own = numbers(&ResourceLevel::Project(project()), HistoryPage::last(9));
     assert_eq!(own, (1..=u64::try_from(own.len()).unwrap()).collect::<Vec<_>>());

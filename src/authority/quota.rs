@@ -21,7 +21,12 @@ impl<S: Store> Authority<S> {
                 rows.put_project(&lease::project_row(rows, project, now)?)?;
             }
             rows.put_quota(reach.project(), quota)?;
-            let detail = serde_json::to_string(quota).map_err(StoreError::Unwritable)?;
+            let mut detail = serde_json::to_value(quota).map_err(StoreError::Unwritable)?;
+            // In cores, as they were typed: what is stored are thousandths.
+            if let Some(cpus) = quota.cpus {
+                detail["cpus"] = cpus.cores().into();
+            }
+            let detail = detail.to_string();
             self.record(rows, reach.project(), AuditContext { actor, plan: None, at: now }, "quota_set", None, detail)
         })
     }

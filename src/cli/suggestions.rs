@@ -23,6 +23,8 @@ fn meant(word: &str) -> Option<&'static [&'static str]> {
         "open" | "ui" => &["dashboard"],
         "adopt" => &["import"],
         "login" => &["trust"],
+        // Words for an end: what is spelled alike has nothing to do with it.
+        "rm" | "remove" | "delete" | "del" | "drop" | "kill" | "terminate" | "teardown" | "purge" | "uninstall" => &[],
         _ => return None,
     })
 }
@@ -67,6 +69,9 @@ mod tests {
         for word in ["restart", "destory", "detroy", "deprovison", "remove", "rm", "delete", "forgt"] {
             let said = said(word);
             assert!(!NEVER.iter().any(|never| said.contains(&format!("'{never}'"))), "{word}: {said}");
+        }
+        for word in ["rm", "remove", "delete", "kill"] {
+            assert!(!said(word).contains("similar"), "{}", said(word));
         }
         for (word, meant) in
             [("deploy", "apply"), ("sync", "apply"), ("ls", "status"), ("ps", "status"), ("list", "status"), ("aply", "apply")]

@@ -61,8 +61,9 @@ pub fn inspect(
         match ignore_status(&target.real) {
             Ok(IgnoreStatus::NotIgnored(rules)) => {
                 content.needs_ignore_rule = may_be_written;
+                let system = if rules.ends_with(".hgignore") { "Mercurial" } else { "git" };
                 warnings.push(format!(
-                    "git does not ignore `{}` yet, so the admin key in it could be committed; apply adds it to `{}`",
+                    "{system} does not ignore `{}` yet, so the admin key in it could be committed; apply adds it to `{}`",
                     path.display(),
                     rules.display()
                 ));

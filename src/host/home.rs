@@ -39,6 +39,8 @@ pub enum HomeError {
     KeyShape {
         /// The variable or the file.
         place: String,
+        /// Whether secrets are sealed already, which another key would not open.
+        is_used: bool,
     },
     /// It belongs to another user, or others may read it: what is said, and what to do.
     #[error("{0}")]
@@ -63,6 +65,8 @@ impl From<HomeError> for ControlError {
             HomeError::Directory { .. } => Diagnostic::new("home.directory", message)
                 .with_help("check who owns it, or choose another directory with `CONVEXINFRA_HOME`"),
             HomeError::Exposed(_, help) => Diagnostic::new("home.exposed", message).with_help(help.clone()),
+            HomeError::KeyShape { is_used: true, .. } => Diagnostic::new("home.master_key_shape", message)
+                .with_help("put back the key that the store was made with: another one opens none of its secrets"),
             HomeError::KeyShape { .. } => {
                 Diagnostic::new("home.master_key_shape", message).with_help("make one with\n    openssl rand -hex 32")
             }
@@ -165,7 +169,7 @@ impl Home {
     pub fn existing_master_key(&self) -> Result<Option<MasterKey>, HomeError> {
         if let Some(text) = &self.master_key {
             let place = "`CONVEXINFRA_MASTER_KEY`".to_owned();
-            return MasterKey::parse(text.expose()).map(Some).ok_or(HomeError::KeyShape { place });
+            return MasterKey::parse(text.expose()).map(Some).ok_or_else(|| self.key_shape(place));
         }
         if let Some(key) = self.rotated_key()? {
             return Ok(Some(key));
@@ -177,15 +181,17 @@ impl Home {
     pub(super) fn read_key(&self, path: &Path) -> Result<Option<MasterKey>, HomeError> {
         self.check_key_file(path)?;
         match crate::system::read_regular_text(path, 4096).map(Zeroizing::new).map_err(std::io::Error::from) {
-            Ok(text) => {
-                MasterKey::parse(&text).map(Some).ok_or_else(|| HomeError::KeyShape { place: format!("`{}`", path.display()) })
-            }
+            Ok(text) => MasterKey::parse(&text).map(Some).ok_or_else(|| self.key_shape(format!("`{}`", path.display()))),
             Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(None),
             Err(error) if error.kind() == std::io::ErrorKind::InvalidData => {
-                Err(HomeError::KeyShape { place: format!("`{}`", path.display()) })
+                Err(self.key_shape(format!("`{}`", path.display())))
             }
             Err(source) => Err(HomeError::Directory { path: path.display().to_string(), verb: "read", source }),
         }
+    }
+
+    fn key_shape(&self, place: String) -> HomeError {
+        HomeError::KeyShape { place, is_used: self.store().exists() }
     }
 
     /// Refuses a master key that another user owns or may read, as ssh does with private keys.

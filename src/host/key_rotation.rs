@@ -123,7 +123,7 @@ impl NativePlatform {
     fn next_key(&self, given: Option<&Secret>, name: &str) -> Result<MasterKey, ControlError> {
         if let Some(text) = given {
             let place = format!("`{name}`");
-            return Ok(MasterKey::parse(text.expose()).ok_or(HomeError::KeyShape { place })?);
+            return Ok(MasterKey::parse(text.expose()).ok_or(HomeError::KeyShape { place, is_used: false })?);
         }
         if self.home().has_outside_key() {
             let message =
