@@ -54,7 +54,9 @@ impl Terminal {
     }
 
     fn ask(&self, question: &str) -> Option<String> {
-        self.progress.print(question);
+        // The answer stands behind the question, where that ends.
+        let question = self.printer.err_style().wrap(question.trim_end(), 0);
+        self.progress.print(&format!("{question} "));
         let mut answer = String::new();
         std::io::stdin().lock().read_line(&mut answer).ok().map(|_| answer.trim().to_owned())
     }

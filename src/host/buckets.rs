@@ -3,7 +3,7 @@
 //! Must not do: decide what a backend may keep where.
 
 use super::Host;
-use super::database::address_beside_backend;
+use super::beside::address_beside_backend;
 use super::findings::Findings;
 use crate::api::ProgressFn;
 use crate::convex::buckets::bucket_names;

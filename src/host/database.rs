@@ -2,12 +2,12 @@
 //!
 //! Must not do: decide whether a database is made, kept or dropped.
 
-use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use tokio::sync::OwnedSemaphorePermit;
 
+use super::beside::address_beside_backend;
 use super::conversations::MAX_CONVERSATIONS;
 use super::findings::Findings;
 use super::{Host, buckets};
@@ -192,15 +192,6 @@ pub(super) async fn database_server(host: &Host, placement: &ResolvedBackend) ->
     let name = url::Url::parse(url.expose()).ok().and_then(|url| url.host_str().map(str::to_owned));
     let address = address_beside_backend(host, placement, name.as_deref().unwrap_or_default()).await;
     Ok(DatabaseServer::new(placement.spec.storage.clone(), url, ca, host.database_hosts.clone())?.at(address))
-}
-
-/// Returns the address of a service whose name is known only where the backend runs, such as one of a compose network. A question
-/// that fails says nothing: the name is looked up here then, and the error names it.
-pub(super) async fn address_beside_backend(host: &Host, placement: &ResolvedBackend, name: &str) -> Option<IpAddr> {
-    if name.is_empty() || name.starts_with('[') || name.parse::<IpAddr>().is_ok() {
-        return None;
-    }
-    host.provider(placement.spec.provider).ok()?.address_of(placement, name).await.ok()?
 }
 
 /// Returns the certificates of `tls.ca`. Rows of control planes up to 0.1 name a file instead. Where others named it,

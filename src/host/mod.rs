@@ -6,6 +6,8 @@
 
 mod adopt;
 #[cfg(feature = "native")]
+mod beside;
+#[cfg(feature = "native")]
 mod buckets;
 #[cfg(not(feature = "native"))]
 #[path = "buckets_stub.rs"]

@@ -239,10 +239,26 @@ pub struct Observation {
     pub notes: Vec<String>,
 }
 
+/// The path of the drift of a backend's container.
+const CONTAINER: &str = "container";
+/// What is said of a container that something else made.
+const TAKEN_OVER: &str = ", taken over";
+
 impl Observation {
     /// Nothing differs.
     pub fn as_recorded(state: RunState) -> Self {
         Self { state, data: DataState::Present, drift: Vec::new(), notes: Vec::new() }
+    }
+
+    /// Returns the drift of a container that something else made and that is not replaced yet.
+    pub fn drift_of_taken_over(container: &str) -> FieldDrift {
+        FieldDrift::new(CONTAINER, "made by convexinfra", format!("{container}{TAKEN_OVER}"))
+    }
+
+    /// Returns the container that something else made and that is not replaced yet.
+    pub fn taken_over(&self) -> Option<&str> {
+        let drift = self.drift.iter().find(|drift| drift.path.as_str() == CONTAINER)?;
+        drift.observed.strip_suffix(TAKEN_OVER)
     }
 
     /// The lookup failed: this says nothing about whether the backend is there.

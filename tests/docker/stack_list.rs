@@ -332,6 +332,8 @@ pub(super) const STACKS: [Stack; 14] = [
             "/var/run:/run/host:ro",
             "-v",
             "FOLDER-proxy:/run/proxy",
+            "--stop-signal",
+            "SIGINT",
             "--stop-timeout",
             "60",
             "--restart",

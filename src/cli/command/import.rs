@@ -73,7 +73,7 @@ pub(super) async fn run(context: &Context, args: &Args) -> Result<Exit, AppError
     let api_port = foreign.ports.map(|ports| ports.api).or(allocated);
     let notices = notices(&args.name, spec, &recorded, &foreign, api_port);
     for notice in &notices {
-        text.push_str(notice);
+        text.push_str(&context.printer.out_style().wrap(notice, 0));
         text.push('\n');
     }
     context.printer.output(&text);
@@ -151,6 +151,20 @@ fn notices(
             names.join(", ")
         ));
     }
+    notices.extend(reachability_notices(recorded, foreign, api_port));
+    if let Some(compose) = &foreign.compose {
+        notices.push(format!(
+            "after the next apply, take the service `{}` out of the compose file of the project `{}`: started again, it would be a \
+             second backend on the same volume",
+            compose.service, compose.project
+        ));
+    }
+    notices
+}
+
+/// What changes in how a container is reached.
+fn reachability_notices(recorded: &BackendSpec, foreign: &ExternalContainer, api_port: Option<u16>) -> Vec<String> {
+    let mut notices = Vec::new();
     if let (Some(api), Some(site)) = &foreign.origins
         && api == site
     {
@@ -168,13 +182,6 @@ fn notices(
         notices.push(format!(
             "inside its networks its port becomes {port} instead of 3210, because node actions call back to the loopback origin from \
              inside; `origins` that lead there from everywhere, and `api_port = 3210`, keep it"
-        ));
-    }
-    if let Some(compose) = &foreign.compose {
-        notices.push(format!(
-            "after the next apply, take the service `{}` out of the compose file of the project `{}`: started again, it would be a \
-             second backend on the same volume",
-            compose.service, compose.project
         ));
     }
     notices

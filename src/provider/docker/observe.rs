@@ -54,7 +54,7 @@ impl Docker {
             drift.push(field_drift("volume", "used by this backend alone", format!("used by {user} as well")));
         }
         if let Some(adopted) = &seen.adopted {
-            drift.push(field_drift("container", "made by convexinfra", format!("{}, taken over", name_of(adopted))));
+            drift.push(Observation::drift_of_taken_over(name_of(adopted)));
             if let Some(dropped) = resolved.provider_state.get(DROPPED) {
                 drift.push(field_drift("container.dropped", "none", format!("{dropped}: no key of the manifest keeps them")));
             }
