@@ -73,10 +73,10 @@ pub(super) async fn run(context: &Context, args: &Args) -> Result<Exit, AppError
     let api_port = foreign.ports.map(|ports| ports.api).or(allocated);
     let notices = notices(&args.name, spec, &recorded, &foreign, api_port);
     for notice in &notices {
-        text.push_str(&context.printer.out_style().wrap(notice, 0));
+        text.push_str(notice);
         text.push('\n');
     }
-    context.printer.output(&text);
+    context.printer.output(&context.printer.out_style().wrap(&text, 0));
     context.printer.json(
         "convexinfra.import/1",
         serde_json::json!({

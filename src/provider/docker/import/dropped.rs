@@ -131,7 +131,8 @@ pub(super) fn of_endpoint(endpoint: &EndpointSettings) -> BTreeSet<String> {
         ("gw_priority", endpoint.gw_priority.is_some_and(|priority| priority != 0)),
     ]
     .into_iter()
-    .filter_map(|(name, is_set)| is_set.then(|| name.to_owned()))
+    .filter(|(_, is_set)| *is_set)
+    .map(|(name, _)| name.to_owned())
     .collect()
 }
 
