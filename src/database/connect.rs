@@ -22,7 +22,9 @@ use tokio_postgres_rustls::MakeRustlsConnect;
 
 use super::DatabaseError;
 use super::message_limit::{Limited, LimitedTls, MessageLimits};
+use super::mysql_relay;
 use crate::model::{HostPolicy, error_chain};
+use crate::system::contained;
 
 /// How long a server may take to accept a connection and a login.
 pub const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
@@ -242,7 +244,11 @@ pub async fn mysql(opts: Opts, tls: TlsMode<'_>, peer: Peer<'_>) -> Result<Conn,
     };
     let connect = async {
         // The driver dials for itself, so the address is chosen here and the certificate still held against the name.
-        let address = reachable(&host, port, peer).await?;
+        let mut address = reachable(&host, port, peer).await?;
+        if let (None, Peer::Foreign { .. }) = (&ssl, peer) {
+            let stream = TcpStream::connect(address).await.map_err(ConnectError::Network)?;
+            address = mysql_relay::start(stream).await.map_err(ConnectError::Network)?;
+        }
         let ssl = ssl.map(|ssl| ssl.with_danger_tls_hostname_override(Some(host.clone())));
         let opts = OptsBuilder::from_opts(opts)
             .ip_or_hostname(address.ip().to_string())
@@ -252,7 +258,10 @@ pub async fn mysql(opts: Opts, tls: TlsMode<'_>, peer: Peer<'_>) -> Result<Conn,
             .prefer_socket(false)
             .max_allowed_packet(peer.limits().message)
             .ssl_opts(ssl);
-        Conn::new(opts).await.map_err(ConnectError::Server)
+        match contained(Conn::new(opts)).await {
+            Ok(connected) => connected.map_err(ConnectError::Server),
+            Err(panic) => Err(ConnectError::Network(std::io::Error::other(panic))),
+        }
     };
     tokio::time::timeout(CONNECT_TIMEOUT, connect).await.unwrap_or(Err(ConnectError::TimedOut))
 }

@@ -15,6 +15,7 @@ mod error;
 mod message_limit;
 mod mysql;
 mod mysql_error;
+mod mysql_relay;
 mod ownership;
 mod postgres;
 mod postgres_error;
@@ -37,6 +38,7 @@ use self::postgres::PostgresSession;
 use crate::convex::database_url::server_endpoint;
 use crate::failpoint;
 use crate::model::{HostPolicy, Secret, Storage, Tls};
+use crate::system::contained;
 
 /// Limits how long one verb may take. A lock on a table, or a large database that is dropped, is waited for.
 const OPERATION_TIMEOUT: Duration = Duration::from_secs(60);
@@ -100,17 +102,23 @@ impl DatabaseServer {
         }
     }
 
-    /// Ends work on the server that takes longer than a limit.
+    /// Ends work on the server that takes longer than a limit, or that its driver panics over.
     async fn within<T>(
         &self,
         limit: Duration,
         work: impl Future<Output = Result<T, DatabaseError>>,
     ) -> Result<T, DatabaseError> {
-        tokio::time::timeout(limit, work).await.unwrap_or_else(|_| Err(self.timed_out(limit)))
+        match tokio::time::timeout(limit, contained(work)).await {
+            Ok(ended) => ended.unwrap_or_else(|panic| Err(self.unreachable(panic.into()))),
+            Err(_) => Err(self.timed_out(limit)),
+        }
     }
 
     fn timed_out(&self, limit: Duration) -> DatabaseError {
-        let source = format!("it did not answer within {} s", limit.as_secs()).into();
+        self.unreachable(format!("it did not answer within {} s", limit.as_secs()).into())
+    }
+
+    fn unreachable(&self, source: Box<dyn std::error::Error + Send + Sync>) -> DatabaseError {
         DatabaseError::Unreachable { server: self.name.clone(), source }
     }
 

@@ -89,7 +89,8 @@ pub(super) async fn prepare(host: &Host, placement: &ResolvedBackend, notice: Pr
             Ok(())
         }
         Err(error) if placement.spec.provider.descriptor().keeps_files_itself && error.describes_network() => {
-            notice(format!("{error}; a simulated backend keeps its files itself"));
+            let said = finding(host, placement, Some(&store), &error).message;
+            notice(format!("{said}; a simulated backend keeps its files itself"));
             Ok(())
         }
         Err(error) => Err(finding(host, placement, Some(&store), &error)),
@@ -151,19 +152,21 @@ pub(super) async fn remove(
 async fn leftovers(host: &Host, placement: &ResolvedBackend, prefix: Option<&str>) -> Vec<String> {
     let Some(files) = files(placement) else { return Vec::new() };
     let instance = &placement.instance_name;
-    let unseen = |why: String| {
+    let unseen = |why: &str| {
         let buckets = bucket_names(&files.buckets).join("`, `");
         let begins = prefix.map_or_else(|| format!("{instance}-"), str::to_owned);
         vec![format!("what is in `{buckets}` under keys that begin with `{begins}` stays there, and {why}")]
     };
+    let uncounted =
+        |error: &BucketError| unseen(&format!("could not be counted: {}", finding(host, placement, None, error).message));
     let store = match store(host, placement).await {
         Ok(Some(store)) => store,
-        Ok(None) => return unseen("only the role of its machine can count it".to_owned()),
-        Err(error) => return unseen(format!("could not be counted: {error}")),
+        Ok(None) => return unseen("only the role of its machine can count it"),
+        Err(error) => return uncounted(&error),
     };
     match store.leftovers(instance.as_str(), prefix).await {
         Ok(found) => found.iter().map(|leftover| stays(&placement.name, leftover, &store)).collect(),
-        Err(error) => unseen(format!("could not be counted: {}", finding(host, placement, None, &error).message)),
+        Err(error) => uncounted(&error),
     }
 }
 

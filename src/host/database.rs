@@ -121,10 +121,8 @@ pub(super) async fn release(
         }
         // It was to stay, and it does; the next backend of this name may have to be told by hand that it is free.
         Err(error) if reclaim == DatabaseReclaim::Retain => {
-            notice(format!(
-                "the database `{name}` stays on its server, which could not be told that it is free: {}",
-                error_chain(&error)
-            ));
+            let said = database_finding(host, placement, &error).message;
+            notice(format!("the database `{name}` stays on its server, which could not be told that it is free: {said}"));
             DatabaseState::Present
         }
         Err(error) => return (EffectResult::failed(database_finding(host, placement, &error)), None),
@@ -360,6 +358,27 @@ mod tests {
         };
         let (ended, ()) = tokio::join!(clients, server);
         assert!(ended.iter().all(|end| matches!(end, EffectResult::Failed(_))));
+    }
+
+    /// A name may come to mean another host after its backend was made.
+    #[tokio::test]
+    async fn a_release_tells_others_nothing_about_hosts() {
+        let folder = tempfile::tempdir().unwrap();
+        let host = host_in(&folder).with_database_hosts(HostPolicy::Restricted(Vec::new()));
+        let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+        let mut said = std::collections::BTreeSet::new();
+        for server in
+            [listener.local_addr().unwrap().to_string(), "127.0.0.1:1".to_owned(), "no-such-host.invalid:9".to_owned()]
+        {
+            let mut placement = ResolvedBackend { has_been_ready: true, ..placement(DatabaseRole::Url) };
+            placement.secrets.insert(FieldPath::new(STORAGE_URL), Secret::new(format!("postgres://me:pw@{server}")));
+            let notices = std::sync::Mutex::new(Vec::new());
+            let notice = |words: String| notices.lock().unwrap().push(words);
+            release(&host, &placement, DatabaseReclaim::Retain, &notice).await;
+            said.insert(notices.into_inner().unwrap());
+        }
+        assert_eq!(said.len(), 1, "{said:?}");
+        assert!(said.first().unwrap()[0].contains("this control plane cannot use the database server"), "{said:?}");
     }
 
     #[tokio::test]

@@ -23,6 +23,10 @@ pub fn start(format: LogFormat, level: Level) {
         ),
     };
     std::panic::set_hook(Box::new(|panic| {
+        // What a stranger has sent is no bug here; the error that becomes of it is in the log.
+        if crate::system::is_contained() {
+            return;
+        }
         // What a panic says may hold a value; where it happened does not.
         let place = panic.location().map(ToString::to_string);
         // At the end of the process the runtime ends timers of tasks that are cut off in this way.
