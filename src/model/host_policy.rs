@@ -100,15 +100,19 @@ fn is_public(address: IpAddr) -> bool {
         IpAddr::V4(address) => is_public_v4(address),
         IpAddr::V6(address) => match embedded_v4(address) {
             Some(address) => is_public_v4(address),
-            None => {
-                !(address.is_loopback()
-                    || address.is_unspecified()
-                    || address.is_multicast()
-                    || address.is_unique_local()
-                    || address.is_unicast_link_local())
-            }
+            None => is_public_v6(address),
         },
     }
+}
+
+/// Whether an address is in what is given out to the public, 2000::/3. Everything else is of one machine or one network, or
+/// stands for an IPv4 address in a way that only that network knows.
+fn is_public_v6(address: Ipv6Addr) -> bool {
+    let [a, b, ..] = address.segments();
+    let is_special =
+        // Protocol assignments with Teredo, and documentation.
+        (a == 0x2001 && b < 0x200) || (a, b) == (0x2001, 0xdb8) || (a == 0x3fff && b < 0x1000);
+    a & 0xe000 == 0x2000 && !is_special
 }
 
 fn is_public_v4(address: Ipv4Addr) -> bool {
@@ -172,6 +176,16 @@ mod tests {
             "64:ff9b::7f00:1",
             "2002:7f00:1::",
             "ff02::1",
+            "::127.0.0.1",
+            "::10.0.0.1",
+            "fec0::1",
+            "64:ff9b:1::7f00:1",
+            "100::1",
+            "2001:0:7f00:1::1",
+            "2001:db8::1",
+            "3fff:1::1",
+            "5f00::1",
+            "4000::1",
         ] {
             assert!(!policy(&[]).allows("db.example.com", address.parse().unwrap()), "{address}");
             assert!(HostPolicy::Any.allows("db.example.com", address.parse().unwrap()));
