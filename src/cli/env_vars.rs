@@ -37,6 +37,8 @@ variables! {
     COMMITS_URL = "CONVEXINFRA_COMMITS_URL";
     /// The contexts of the kubeconfig that manifests may name in a served control plane, with commas between them
     KUBERNETES_CONTEXTS = "CONVEXINFRA_KUBERNETES_CONTEXTS";
+    /// The namespaces, beside that of the context, that manifests may name in a served control plane, with commas between them
+    KUBERNETES_NAMESPACES = "CONVEXINFRA_KUBERNETES_NAMESPACES";
     /// A mirror of `ghcr.io`, from which the digests of images for Fly are read
     REGISTRY_URL = "CONVEXINFRA_REGISTRY_URL";
     /// Fly's Machines API elsewhere; `FLY_FLAPS_BASE_URL` and `FLY_API_HOSTNAME` work too
@@ -57,3 +59,19 @@ pub(super) const FOREIGN: &[(&str, &str)] = &[
     ("XDG_DATA_HOME", "The folder of the default home on Linux"),
     ("NO_COLOR`, `FORCE_COLOR`, `TERM=dumb", "No colour; colour in a pipe too; neither colour nor movement"),
 ];
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn no_child_inherits_a_variable_that_holds_a_secret() {
+        let names = OWN.iter().chain(FOREIGN).flat_map(|(names, _)| names.split("`, `"));
+        let secrets: Vec<_> =
+            names.filter(|name| ["_TOKEN", "_KEY", "_SECRET"].iter().any(|end| name.ends_with(end))).collect();
+        assert!(secrets.len() >= 5, "{secrets:?}");
+        for name in secrets {
+            assert!(crate::system::OWN_SECRET_VARIABLES.contains(&name), "{name}");
+        }
+    }
+}

@@ -50,9 +50,12 @@ fn kubernetes(allowed: &AllowList) -> Kubernetes {
     let policy = match allowed {
         AllowList::Unrestricted => ClusterPolicy::Any,
         AllowList::Listed { images, .. } => {
-            let listed = variable(env_vars::KUBERNETES_CONTEXTS).unwrap_or_default();
-            let contexts = listed.split(',').map(|context| context.trim().to_owned()).collect();
-            ClusterPolicy::Listed { contexts, images: images.clone() }
+            let listed = |name: &str| {
+                let listed = variable(name).unwrap_or_default();
+                listed.split(',').map(|word| word.trim().to_owned()).filter(|word| !word.is_empty()).collect()
+            };
+            let (contexts, namespaces) = (listed(env_vars::KUBERNETES_CONTEXTS), listed(env_vars::KUBERNETES_NAMESPACES));
+            ClusterPolicy::Listed { contexts, namespaces, images: images.clone() }
         }
     };
     let kubernetes = Kubernetes::new().with_policy(policy);

@@ -5,9 +5,10 @@ use std::process::Command;
 
 /// The variables whose values are secrets of this program. No child needs them: git, credential helpers, browsers and
 /// the command that prints a token get along without, and each of them may log or pass on its environment.
-pub const OWN_SECRET_VARIABLES: [&str; 6] = [
+pub const OWN_SECRET_VARIABLES: [&str; 7] = [
     "CONVEXINFRA_TOKEN",
     "CONVEXINFRA_MASTER_KEY",
+    "CONVEXINFRA_NEXT_MASTER_KEY",
     "CONVEXINFRA_INSTANCE_SECRET",
     "CONVEXINFRA_INIT_SECRET",
     "FLY_ACCESS_TOKEN",

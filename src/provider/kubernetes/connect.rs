@@ -16,6 +16,7 @@ use crate::model::error_chain;
 use crate::model::kubernetes::KubernetesSettings;
 use crate::provider::ProviderError;
 use crate::provider::kit::image_reference::ImagePolicy;
+use crate::system::OWN_SECRET_VARIABLES;
 
 /// How long a connection may take.
 const CONNECT_WITHIN: Duration = Duration::from_secs(10);
@@ -30,6 +31,8 @@ pub enum ClusterPolicy {
     Listed {
         /// These contexts, and the one that is used where a manifest names none.
         contexts: Vec<String>,
+        /// These namespaces, and the one of the context.
+        namespaces: Vec<String>,
         /// Images beside the official ones.
         images: ImagePolicy,
     },
@@ -55,6 +58,19 @@ impl ClusterPolicy {
             _ => Ok(()),
         }
     }
+
+    /// Refuses a namespace that only an untrusted manifest names: other projects and the cluster's own programs have theirs.
+    pub(super) fn check_namespace(&self, namespace: &str, default: &str) -> Result<(), ProviderError> {
+        match self {
+            Self::Listed { namespaces, .. } if namespace != default && !namespaces.iter().any(|known| known == namespace) => {
+                Err(ProviderError::Unsupported(format!(
+                    "`kubernetes.namespace` is `{namespace}`, which this control plane does not allow; its operator allows it with\n    \
+                     CONVEXINFRA_KUBERNETES_NAMESPACES={namespace}"
+                )))
+            }
+            _ => Ok(()),
+        }
+    }
 }
 
 /// Connects to the cluster of a context; to the current one where none is named, and to the cluster that this process runs in
@@ -63,7 +79,8 @@ pub(super) async fn connect(kubeconfig: Option<&Path>, context: Option<&str>) ->
     // Two of the libraries here would each choose another provider of cryptography.
     let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
     let (mut config, plugin, is_inside) = match kubeconfig.map_or_else(Kubeconfig::read, Kubeconfig::read_from) {
-        Ok(file) => {
+        Ok(mut file) => {
+            keep_secrets_from_plugins(&mut file);
             let plugin = plugin_of(&file, context);
             let options = KubeConfigOptions { context: context.map(str::to_owned), ..KubeConfigOptions::default() };
             let config = Config::from_custom_kubeconfig(file, &options).await;
@@ -81,6 +98,18 @@ pub(super) async fn connect(kubeconfig: Option<&Path>, context: Option<&str>) ->
     Ok(Cluster::new(client, server.trim_end_matches('/').to_owned(), namespace, plugin, is_inside))
 }
 
+/// Keeps the secrets of this process out of the environment of programs that hand out credentials.
+fn keep_secrets_from_plugins(file: &mut Kubeconfig) {
+    for user in file.auth_infos.iter_mut().filter_map(|named| named.auth_info.as_mut()) {
+        if let Some(program) = &mut user.exec {
+            program.drop_env = Some(OWN_SECRET_VARIABLES.map(str::to_owned).into());
+        }
+        if let Some(provider) = &mut user.auth_provider {
+            provider.config.insert("cmd-drop-env".to_owned(), OWN_SECRET_VARIABLES.join(" "));
+        }
+    }
+}
+
 /// Returns the program that a context's user gets credentials from.
 fn plugin_of(file: &Kubeconfig, context: Option<&str>) -> Option<String> {
     let context = context.or(file.current_context.as_deref())?;
@@ -88,4 +117,38 @@ fn plugin_of(file: &Kubeconfig, context: Option<&str>) -> Option<String> {
     let user = context.user.as_deref()?;
     let user = file.auth_infos.iter().find(|named| named.name == user)?.auth_info.as_ref()?;
     user.exec.as_ref()?.command.clone()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_operator_says_which_contexts_and_namespaces_may_be_named() {
+        let listed = ClusterPolicy::Listed {
+            contexts: vec!["staging".to_owned()],
+            namespaces: vec!["convex".to_owned()],
+            images: ImagePolicy::Listed(Vec::new()),
+        };
+        assert!(listed.check(None).is_ok() && listed.check(Some("staging")).is_ok() && listed.check(Some("prod")).is_err());
+        for (namespace, is_allowed) in [("default", true), ("convex", true), ("kube-system", false), ("convex-other", false)] {
+            assert_eq!(listed.check_namespace(namespace, "default").is_ok(), is_allowed, "{namespace}");
+            assert!(ClusterPolicy::Any.check_namespace(namespace, "default").is_ok());
+        }
+    }
+
+    #[test]
+    fn programs_of_a_kubeconfig_inherit_no_secret_of_ours() {
+        let text = "users:\n- name: a\n  user:\n    exec: { command: plugin }\n- name: b\n  user:\n    auth-provider: \
+                    { name: gcp, config: { cmd-path: plugin, cmd-drop-env: NOTHING } }\n- name: c\n  user: { token: x }\n";
+        let mut file = Kubeconfig::from_yaml(text).unwrap();
+        keep_secrets_from_plugins(&mut file);
+        let user = |index: usize| file.auth_infos[index].auth_info.as_ref().unwrap();
+        let dropped = user(0).exec.as_ref().unwrap().drop_env.clone().unwrap();
+        let also = user(1).auth_provider.as_ref().unwrap().config["cmd-drop-env"].clone();
+        for name in OWN_SECRET_VARIABLES {
+            assert!(dropped.iter().any(|dropped| dropped == name), "{name}");
+            assert!(also.split(' ').any(|dropped| dropped == name), "{name}");
+        }
+    }
 }

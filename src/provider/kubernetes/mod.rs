@@ -65,8 +65,8 @@ use super::{FoundBackend, LogChunk, LogPosition, PlaceFindings, ProgressFn, Prov
 use crate::convex::release::COMMITS;
 use crate::model::kubernetes::KubernetesSettings;
 use crate::model::{
-    BackendId, BackendName, BackendSpec, InstanceName, Observation, PortPair, ProjectName, ProviderKind, ProviderState,
-    ResolvedBackend, VolumeReclaim,
+    BackendId, BackendName, BackendSpec, Diagnostic, InstanceName, Observation, PortPair, ProjectName, ProviderKind,
+    ProviderState, ResolvedBackend, VolumeReclaim,
 };
 
 /// How long a Pod may take until it is ready. Large databases are known to need minutes.
@@ -140,7 +140,7 @@ impl Kubernetes {
         Self { kubeconfig: Some(path), ..self }
     }
 
-    /// Allows only some contexts and images.
+    /// Allows only some contexts, namespaces and images.
     #[must_use]
     pub fn with_policy(self, policy: ClusterPolicy) -> Self {
         Self { policy, ..self }
@@ -307,6 +307,7 @@ impl Provider for Kubernetes {
         self.policy.check_images(settings)?;
         let cluster = self.cluster(settings).await?;
         let namespace = settings.namespace.clone().unwrap_or_else(|| cluster.default_namespace.clone());
+        self.policy.check_namespace(&namespace, &cluster.default_namespace)?;
         let missing = self.missing_rights(&cluster, &namespace, spec).await?;
         if missing.is_empty() {
             return Ok(());
@@ -320,6 +321,14 @@ impl Provider for Kubernetes {
             Ok(place) => place,
             Err(error) => return preflight::unseen(&error),
         };
+        // The cluster is asked nothing in the name of a manifest that may not name it.
+        let settings = &resolved.spec.settings.kubernetes;
+        let default = &cluster.default_namespace;
+        let allowed = self.policy.check_namespace(settings.namespace.as_ref().unwrap_or(default), default);
+        if let Err(error) = allowed.and_then(|()| self.policy.check_images(settings)) {
+            let refusal = Diagnostic::new(error.code(), format!("`{}` cannot be created: {error}", resolved.name));
+            return PlaceFindings { refusals: vec![refusal], ..PlaceFindings::default() };
+        }
         let missing = match self.missing_rights(&cluster, &namespace, &resolved.spec).await {
             Ok(missing) => missing,
             Err(error) => return preflight::unseen(&error),
