@@ -141,6 +141,12 @@ impl Home {
             let empty = || fs::read_dir(&self.directory).is_ok_and(|mut entries| entries.next().is_none());
             if mode & 0o077 != 0 && (self.store().exists() || self.key_file().exists() || empty()) {
                 fs::set_permissions(&self.directory, fs::Permissions::from_mode(0o700)).map_err(failed)?;
+            } else if mode & 0o022 != 0 && mode & 0o1000 == 0 {
+                // A user who may write in a directory may put other files into the place of ours.
+                let shown = self.directory.display();
+                let message = format!("other users may write in `{shown}` (mode {:04o})", mode & 0o7777);
+                let help = format!("take that from them with\n    chmod go-w {}", shell_word(&shown.to_string()));
+                return Err(HomeError::Exposed(message, help));
             }
         }
         Ok(())

@@ -51,6 +51,24 @@ fn code(error: &ControlError) -> String {
 }
 
 #[tokio::test]
+async fn a_home_in_which_others_may_write_is_refused() {
+    let folder = tempfile::tempdir().unwrap();
+    fs::write(folder.path().join("of-others"), "").unwrap();
+    let write = async |mode| {
+        fs::set_permissions(folder.path(), fs::Permissions::from_mode(mode)).unwrap();
+        let session = host(folder.path()).embedded_session();
+        session.fingerprint_key(&project(), IfMissing::Create).await
+    };
+    for mode in [0o777, 0o775, 0o757] {
+        assert_eq!(code(&write(mode).await.unwrap_err()), "home.exposed", "{mode:o}");
+        assert!(!folder.path().join("master.key").exists(), "{mode:o}");
+    }
+    // What others may only look into is let be: what is ours in it is private by itself.
+    write(0o755).await.unwrap();
+    assert_eq!(fs::metadata(folder.path().join("master.key")).unwrap().permissions().mode() & 0o077, 0);
+}
+
+#[tokio::test]
 async fn a_home_of_the_release_before_opens_and_converges() {
     let folder = copy_of_fixture();
     let before = fs::read(folder.path().join("control-plane.sqlite3")).unwrap();
