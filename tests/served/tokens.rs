@@ -146,3 +146,21 @@ fn no_token_is_written_anywhere() {
         }
     });
 }
+
+#[test]
+fn a_token_that_cannot_be_read_keeps_no_others_out() {
+    let mut world: ProjectFixture = super::new_world(ONE);
+    world.apply();
+    let damaged = become_bearer(&mut world, &["--project", "gremlin", "--scope", "read"]);
+    become_bearer(&mut world, &["--project", "gremlin", "--scope", "apply"]);
+    world.server().kill();
+    let store = rusqlite::Connection::open(world.home.join("control-plane.sqlite3")).unwrap();
+    let id = damaged.split('_').nth(1).unwrap();
+    assert_eq!(store.execute("UPDATE tokens SET scope = 'nonsense' WHERE id = ?1", [id]).unwrap(), 1);
+    drop(store);
+    world.server().start_again(&[]);
+    world.apply();
+    assert!(world.server().log().contains("the tokens cannot be listed"), "{}", world.server().log());
+    world.set("CONVEXINFRA_TOKEN", &damaged);
+    assert_ne!(world.run(&["plan"]).status.code(), Some(0));
+}

@@ -136,7 +136,7 @@ async fn serve(context: &Context, args: &Args) -> Result<Exit, AppError> {
     };
     let database_hosts = HostPolicy::Restricted(args.allow_database_hosts.clone());
     let host = Arc::new(context.make_host(&url, local_binaries, allowed)?.with_database_hosts(database_hosts));
-    warn_without_token(context, &host).await?;
+    warn_without_token(context, &host).await;
     let serving = host.serve_with(&url, if args.keep_running { KeepRunning::Yes } else { KeepRunning::No }).await?;
     let limits = RequestLimits {
         body: usize::try_from(args.body_limit.bytes()).unwrap_or(usize::MAX),
@@ -191,13 +191,19 @@ fn announce(context: &Context, bound: &BoundListener, metrics: Option<SocketAddr
     context.printer.json("convexinfra.serving/1", serde_json::json!({ "url": bound.url(), "metrics_url": metrics }));
 }
 
-async fn warn_without_token(context: &Context, host: &Arc<Host>) -> Result<(), AppError> {
-    if host.embedded_session().tokens().await?.is_empty() {
-        context.printer.status(
+async fn warn_without_token(context: &Context, host: &Arc<Host>) {
+    match host.embedded_session().tokens().await {
+        Ok(tokens) if tokens.is_empty() => context.printer.status(
             "there is no token yet, so every request is refused; create the first one with\n    convexinfra serve --init\n",
-        );
+        ),
+        Ok(_) => {}
+        // A row that cannot be read opens nothing, and the others go on to open what they open.
+        Err(error) => {
+            for finding in error.report().errors {
+                context.printer.status(&format!("warning: the tokens cannot be listed: {}\n", finding.message));
+            }
+        }
     }
-    Ok(())
 }
 
 fn start_log(args: &Args) {
