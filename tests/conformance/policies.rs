@@ -9,6 +9,7 @@ use super::script::{PROJECT, Tokens, put, remove};
 /// What is recorded before a rule is broken.
 const BEFORE: &str = "release = \"precompiled-2026-08-21-652b828\"\nresources = { disk = \"20 GiB\" }\nprotected = true\n";
 const SERVER: &str = "postgres://me:pw@db.example.invalid";
+const ORIGINS: &str = "origins = { api = \"https://api.example.com\", site = \"https://www.example.com\" }\n";
 const SHOP: &str = "repository example.com/acme/shop";
 const BLOG: &str = "repository example.com/acme/blog";
 
@@ -59,6 +60,28 @@ fn specifications() -> Vec<(&'static str, Value)> {
     ]
 }
 
+fn forget(backend: &str) -> Value {
+    json!({ "step": { "plan": "p2", "step": format!("forget-{backend}") }, "backend": backend, "work": { "kind": "forget" } })
+}
+
+/// Rules about the other backends of the project, about values, and about what a removal leaves: with which scope, and what
+/// breaks them.
+fn beside_others() -> Vec<(&'static str, &'static str, Value)> {
+    let mut renamed = put("renamed", "ruled", BEFORE);
+    renamed["work"]["renamed_from"] = "beside".into();
+    let mut value = put("value", "fresh", "env = { LARGE = { env = \"LARGE\" } }\n");
+    value["work"]["secrets"]["env.LARGE"] = "x".repeat(9000).into();
+    let mut kept = remove("kept", "beside");
+    kept["work"]["volume"] = "keep".into();
+    vec![
+        ("manifest.shared_origin", "apply", put("claimed", "fresh", ORIGINS)),
+        ("plan.moved_onto_existing", "apply", renamed),
+        ("plan.value_unusable", "apply", value),
+        ("plan.volume_not_kept", "destroy", kept),
+        ("plan.protected", "destroy", forget("ruled")),
+    ]
+}
+
 fn code(answer: &Value) -> &str {
     answer["errors"][0]["code"].as_str().unwrap_or_default()
 }
@@ -69,6 +92,7 @@ pub(super) fn all(talk: &mut Conversation<'_>, tokens: &Tokens, fence: &str) {
     let (apply, fenced) = (Some(tokens.apply.as_str()), [("convexinfra-fence", fence)]);
     let recorded = |talk: &Conversation<'_>| talk.look(&format!("{PROJECT}/backends"), &tokens.read).text;
     talk.send_with(200, "POST", &path, apply, &fenced, Some(&put("policy", "ruled", BEFORE)));
+    talk.send_with(200, "POST", &path, apply, &fenced, Some(&put("beside", "beside", ORIGINS)));
     let before = recorded(talk);
     for (number, (rule, lines)) in CHANGES.into_iter().enumerate() {
         let mut change = put(&format!("change-{number}"), "ruled", &format!("{lines}protected = true\n"));
@@ -86,6 +110,14 @@ pub(super) fn all(talk: &mut Conversation<'_>, tokens: &Tokens, fence: &str) {
         let answer = talk.send_with(422, "POST", &path, apply, &fenced, Some(&new));
         assert_eq!(code(&answer), rule, "{answer}");
     }
+    for (rule, token, request) in beside_others() {
+        let token = if token == "apply" { &tokens.apply } else { &tokens.destroy };
+        let answer = talk.send_with(422, "POST", &path, Some(token), &fenced, Some(&request));
+        assert_eq!(code(&answer), rule, "{answer}");
+    }
+    // What takes a record away needs the right to destroy.
+    talk.send_with(403, "POST", &path, apply, &fenced, Some(&forget("beside")));
+    talk.send_with(403, "POST", &path, apply, &fenced, Some(&remove("beside", "beside")));
     // Protection is taken off with the right to destroy, and what is protected is destroyed by nobody.
     let bare = BEFORE.replace("protected = true\n", "");
     talk.send_with(403, "POST", &path, apply, &fenced, Some(&put("bare", "ruled", &bare)));
@@ -101,4 +133,5 @@ pub(super) fn all(talk: &mut Conversation<'_>, tokens: &Tokens, fence: &str) {
     assert_eq!(recorded(talk), before, "a refusal records nothing");
     talk.send_with(200, "POST", &path, Some(&tokens.destroy), &fenced, Some(&put("bare", "ruled", &bare)));
     talk.send_with(200, "POST", &path, Some(&tokens.destroy), &fenced, Some(&remove("ruled", "ruled")));
+    talk.send_with(200, "POST", &path, Some(&tokens.destroy), &fenced, Some(&remove("beside-gone", "beside")));
 }
