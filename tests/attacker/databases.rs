@@ -218,19 +218,28 @@ fn what_a_foreign_server_does_costs_neither_time_nor_memory() {
         }
     });
     // One operation of each kind: it ends, and its backend is free to go.
-    for (number, (kind, what, behaviour)) in hosts().into_iter().enumerate().filter(|(_, (_, what, _))| *what == "stalls") {
+    let end = |holder_of_token: &str, body: &Value, what: &str| {
         let renewed = RawRequest::new("PUT", "/v1/projects/demo/lease").header("convexinfra-fence", &fence);
         target.send("apply", renewed);
         let lease = target.send("apply", RawRequest::new("POST", "/v1/projects/demo/lease").json(&holder)).json();
         let fence = if lease["fence"].is_u64() { lease["fence"].to_string() } else { fence.clone() };
         let post = RawRequest::new("POST", "/v1/projects/demo/operations").header("convexinfra-fence", &fence);
-        let begun = target.send("apply", post.json(&request(kind, listen(behaviour), number)));
-        assert!((200..500).contains(&begun.status), "{kind} {what}: {begun:?}");
+        let begun = target.send(holder_of_token, post.json(body));
+        assert!((200..500).contains(&begun.status), "{what}: {begun:?}");
         wait_until("the operation has ended", || {
             let list = target.send("apply", RawRequest::new("GET", "/v1/projects/demo/operations")).json();
             !list.as_array().unwrap().iter().any(|operation| operation["state"] == "running")
         });
+    };
+    for (number, (kind, what, behaviour)) in hosts().into_iter().enumerate().filter(|(_, (_, what, _))| *what == "stalls") {
+        let body = request(kind, listen(behaviour), number);
+        end("apply", &body, &format!("{kind} {what}"));
+        let mut removal = body;
+        removal["step"]["step"] = json!(format!("r{number}"));
+        removal["work"] = json!({ "kind": "remove", "volume": "destroy", "database": "leave" });
+        end("destroy", &removal, &format!("{kind} {what}, removed"));
     }
+    assert_eq!(target.send("read", RawRequest::new("GET", "/v1/projects/demo/backends")).json(), json!([]));
     let grown = target.peak_memory_kib().saturating_sub(before);
     assert!(grown < 400 << 10, "the server grew by {grown} KiB");
     assert!(!target.server.log().contains("hunter2-canary"));
