@@ -181,6 +181,10 @@ impl Kubernetes {
     async fn reconcile(&self, resolved: &ResolvedBackend, progress: ProgressFn<'_>) -> Result<ProviderState, ProviderError> {
         let _lock = self.locks.lock(&resolved.id).await;
         let (cluster, namespace) = self.place(resolved).await?;
+        // Where it is stays allowed; the cluster may not have answered when the request was accepted.
+        if resolved.provider_state.get("namespace") != Some(&namespace) {
+            self.policy.check_namespace(&namespace, &cluster.default_namespace)?;
+        }
         if let Some(plugin) = &cluster.plugin {
             progress(format!("gets credentials from `{plugin}`, which the kubeconfig names"));
         }
