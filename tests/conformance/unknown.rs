@@ -33,5 +33,5 @@ fn a_question_about_no_project_keeps_no_rows() {
     let first = send("POST", "/v1/projects/never-1/lease", &holder);
     assert_eq!(first.status, 201, "{}", first.text);
     let seen = look("/v1/projects/never-1/lease").json();
-    assert_eq!(seen["user"], "ann", "{seen}");
+    assert_eq!(seen["holder"]["user"], "ann", "{seen}");
 }
