@@ -70,8 +70,8 @@ impl Host {
             let help = format!("take an archive instead\n    convexinfra archive {name} --out {name}.zip");
             return Err(ControlError::Unsupported(finding.with_help(help)));
         }
-        let Some(id) = snapshot else { return Ok(()) };
         let store = self.snapshots(project)?.ok_or_else(unknown)?;
+        let Some(id) = snapshot else { return store.check_count().map_err(|error| ControlError::Refused(error.diagnostic())) };
         let manifest = store.get(id).map_err(|error| ControlError::Refused(error.diagnostic()))?;
         if let Some(release) = release
             && manifest.release.as_deref() != Some(release.to_string().as_str())
@@ -129,6 +129,8 @@ impl Host {
         if copy.is_complete() || store.get(&request.id).is_ok() {
             return Ok(());
         }
+        // Before anything is stopped, that of an upgrade as well.
+        store.check_count().map_err(|error| error.diagnostic())?;
         let provider = self.provider(placement.spec.provider)?;
         let failed = |error: ProviderError| effects::effect_failure(placement, &error);
         let place = provider.data_place(placement).map_err(failed)?;

@@ -33,6 +33,9 @@ pub enum SnapshotError {
     /// The database of the backend is damaged already.
     #[error("the database of the backend is damaged: {0}")]
     SourceDamaged(String),
+    /// The project has as many as one may have.
+    #[error("the project has {0} snapshots, which is as many as one may have")]
+    TooMany(usize),
     /// The copy of the database is gone.
     #[error("the copy of the database of `{0}` is gone")]
     CopyGone(SnapshotId),
@@ -70,6 +73,9 @@ impl SnapshotError {
             Self::NewerFormat { .. } => finding("snapshot.newer_format").with_help("use a newer version of convexinfra"),
             Self::SourceDamaged(_) => finding("snapshot.source_damaged")
                 .with_help("no snapshot was taken; look at the last good one with\n    convexinfra snapshot list"),
+            Self::TooMany(_) => finding("snapshot.too_many").with_help(
+                "delete those that are not needed\n    convexinfra snapshot list\n    convexinfra snapshot delete ID",
+            ),
             Self::CopyGone(_) => finding("snapshot.copy_gone").with_help("take another snapshot"),
             Self::NotEmpty(_) => finding("snapshot.not_empty").with_help("name another folder"),
             Self::NoExport(_) => {
@@ -86,7 +92,7 @@ impl SnapshotError {
     /// Returns the exit code of a command that ends with it.
     pub fn exit(&self) -> Exit {
         match self {
-            Self::Exists(_) | Self::NotEmpty(_) | Self::NewerFormat { .. } => Exit::Refused,
+            Self::Exists(_) | Self::TooMany(_) | Self::NotEmpty(_) | Self::NewerFormat { .. } => Exit::Refused,
             Self::Bug(_) => Exit::Bug,
             _ => Exit::Failed,
         }

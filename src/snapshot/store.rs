@@ -24,6 +24,8 @@ use crate::system::{read_regular, read_regular_text};
 
 /// How large a manifest may be in bytes.
 const MAX_MANIFEST_BYTES: u64 = 64 << 20;
+/// How many snapshots a project may have: every look at it lists them, and who may take one may take any number.
+const MAX_SNAPSHOTS: usize = 1000;
 
 /// A folder of snapshots of one project.
 #[derive(Clone)]
@@ -96,6 +98,15 @@ impl SnapshotStore {
             ids.extend(id);
         }
         Ok(ids)
+    }
+
+    /// Refuses another snapshot where there are as many as a project may have.
+    ///
+    /// # Errors
+    /// There is no room for one, or the folder cannot be read.
+    pub fn check_count(&self) -> Result<(), SnapshotError> {
+        let count = self.ids()?.len();
+        if count < MAX_SNAPSHOTS { Ok(()) } else { Err(SnapshotError::TooMany(count)) }
     }
 
     /// Returns all snapshots, oldest first.

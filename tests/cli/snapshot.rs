@@ -92,6 +92,22 @@ fn a_restore_brings_back_the_data_of_a_snapshot() {
 }
 
 #[test]
+fn a_project_has_no_more_snapshots_than_it_may_and_nothing_is_stopped_for_one() {
+    let world = new_world();
+    let first = take(&world);
+    let manifests = world.home.join("snapshots/gremlin/manifests");
+    for number in 1..1000 {
+        std::fs::write(manifests.join(format!("dev-{number}.json")), "").unwrap();
+    }
+    let process = world.pid("gremlin-dev");
+    let refused = world.run_expecting(4, &["snapshot", "create", "dev", "--json"]);
+    assert_eq!(refused.errors(), ["snapshot.too_many"]);
+    assert_eq!(world.pid("gremlin-dev"), process);
+    world.run_expecting(0, &["snapshot", "delete", &first, "--yes"]);
+    take(&world);
+}
+
+#[test]
 fn a_backend_that_was_stopped_on_purpose_stays_so() {
     let world = new_world();
     world.run_expecting(0, &["stop", "dev"]);
