@@ -49,13 +49,13 @@ pub(super) fn local(home: &Path, executable: PathBuf) -> Local {
 fn kubernetes(allowed: &AllowList) -> Kubernetes {
     let policy = match allowed {
         AllowList::Unrestricted => ClusterPolicy::Any,
-        AllowList::Listed { images, .. } => {
+        AllowList::Listed { images, publish, .. } => {
             let listed = |name: &str| {
                 let listed = variable(name).unwrap_or_default();
                 listed.split(',').map(|word| word.trim().to_owned()).filter(|word| !word.is_empty()).collect()
             };
             let (contexts, namespaces) = (listed(env_vars::KUBERNETES_CONTEXTS), listed(env_vars::KUBERNETES_NAMESPACES));
-            ClusterPolicy::Listed { contexts, namespaces, images: images.clone() }
+            ClusterPolicy::Listed { contexts, namespaces, images: images.clone(), publish: publish.clone() }
         }
     };
     let kubernetes = Kubernetes::new().with_policy(policy);

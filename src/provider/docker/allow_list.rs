@@ -60,7 +60,8 @@ impl AllowList {
             docker.tls.as_ref().and_then(RouteTls::acme).filter(|directory| *directory != RouteTls::STAGING)
         {
             return Err(ProviderError::Unsupported(format!(
-                "`tls` names the authority `{directory}`, which the proxy of this control plane's machine would ask from inside: on a                  served control plane certificates are `auto`, `staging`, `internal` or your own"
+                "`tls` names the authority `{directory}`, which the proxy of this control plane's machine would ask from inside: on a \
+                 served control plane certificates are `auto`, `staging`, `internal` or your own"
             )));
         }
         for network in docker.network.iter().chain(&docker.networks) {

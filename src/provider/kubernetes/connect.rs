@@ -3,6 +3,7 @@
 //! A kubeconfig may name a program that hands out credentials; which one is said before it is run. Must not do: use a context
 //! that an operator did not allow.
 
+use std::net::IpAddr;
 use std::path::Path;
 use std::time::Duration;
 
@@ -13,7 +14,7 @@ use super::cluster::Cluster;
 use super::error::KubernetesError;
 use crate::convex::release::{BACKEND_IMAGE, DASHBOARD_IMAGE};
 use crate::model::error_chain;
-use crate::model::kubernetes::KubernetesSettings;
+use crate::model::kubernetes::{Exposure, KubernetesSettings};
 use crate::provider::ProviderError;
 use crate::provider::kit::image_reference::ImagePolicy;
 use crate::system::OWN_SECRET_VARIABLES;
@@ -35,13 +36,23 @@ pub enum ClusterPolicy {
         namespaces: Vec<String>,
         /// Images beside the official ones.
         images: ImagePolicy,
+        /// Addresses that backends may be published on: the unspecified one stands for ports of nodes and load balancers.
+        publish: Vec<IpAddr>,
     },
 }
 
 impl ClusterPolicy {
-    /// Refuses an image that only an untrusted manifest names: the cluster's nodes would run it.
-    pub(super) fn check_images(&self, settings: &KubernetesSettings) -> Result<(), ProviderError> {
-        let Self::Listed { images, .. } = self else { return Ok(()) };
+    /// Refuses what only an untrusted manifest asks for: an image that the cluster's nodes would run, and an address outside of it.
+    pub(super) fn check_settings(&self, settings: &KubernetesSettings) -> Result<(), ProviderError> {
+        let Self::Listed { images, publish, .. } = self else { return Ok(()) };
+        if matches!(settings.expose, Exposure::NodePort | Exposure::LoadBalancer) && !publish.iter().any(IpAddr::is_unspecified)
+        {
+            return Err(ProviderError::Unsupported(format!(
+                "`kubernetes.expose` is `{}`, which leads to the backend from outside of the cluster past its ingress; the operator \
+                 of this control plane allows it with\n    convexinfra serve --allow-publish 0.0.0.0",
+                settings.expose.as_str()
+            )));
+        }
         let named = [("kubernetes.image", &settings.image), ("kubernetes.dashboard_image", &settings.dashboard_image)];
         for (field, image) in named.into_iter().filter_map(|(field, image)| Some((field, image.as_deref()?))) {
             images.check(field, image, &[BACKEND_IMAGE, DASHBOARD_IMAGE])?;
@@ -129,11 +140,29 @@ mod tests {
             contexts: vec!["staging".to_owned()],
             namespaces: vec!["convex".to_owned()],
             images: ImagePolicy::Listed(Vec::new()),
+            publish: Vec::new(),
         };
         assert!(listed.check(None).is_ok() && listed.check(Some("staging")).is_ok() && listed.check(Some("prod")).is_err());
         for (namespace, is_allowed) in [("default", true), ("convex", true), ("kube-system", false), ("convex-other", false)] {
             assert_eq!(listed.check_namespace(namespace, "default").is_ok(), is_allowed, "{namespace}");
             assert!(ClusterPolicy::Any.check_namespace(namespace, "default").is_ok());
+        }
+    }
+
+    #[test]
+    fn an_operator_says_whether_backends_are_reached_past_the_ingress() {
+        let listed = |publish: &[&str]| ClusterPolicy::Listed {
+            contexts: Vec::new(),
+            namespaces: Vec::new(),
+            images: ImagePolicy::Listed(Vec::new()),
+            publish: publish.iter().map(|address| address.parse().unwrap()).collect(),
+        };
+        for word in Exposure::WORDS {
+            let settings = KubernetesSettings { expose: Exposure::parse(word).unwrap(), ..KubernetesSettings::default() };
+            let stays_inside = !["node-port", "load-balancer"].contains(&word);
+            assert_eq!(listed(&["10.0.0.1"]).check_settings(&settings).is_ok(), stays_inside, "{word}");
+            assert!(listed(&["0.0.0.0"]).check_settings(&settings).is_ok(), "{word}");
+            assert!(ClusterPolicy::Any.check_settings(&settings).is_ok(), "{word}");
         }
     }
 

@@ -308,7 +308,7 @@ impl Provider for Kubernetes {
     async fn validate(&self, spec: &BackendSpec) -> Result<(), ProviderError> {
         let settings = &spec.settings.kubernetes;
         self.policy.check(settings.context.as_deref()).map_err(|error| ProviderError::Unsupported(error.to_string()))?;
-        self.policy.check_images(settings)?;
+        self.policy.check_settings(settings)?;
         let cluster = self.cluster(settings).await?;
         let namespace = settings.namespace.clone().unwrap_or_else(|| cluster.default_namespace.clone());
         self.policy.check_namespace(&namespace, &cluster.default_namespace)?;
@@ -329,7 +329,7 @@ impl Provider for Kubernetes {
         let settings = &resolved.spec.settings.kubernetes;
         let default = &cluster.default_namespace;
         let allowed = self.policy.check_namespace(settings.namespace.as_ref().unwrap_or(default), default);
-        if let Err(error) = allowed.and_then(|()| self.policy.check_images(settings)) {
+        if let Err(error) = allowed.and_then(|()| self.policy.check_settings(settings)) {
             let refusal = Diagnostic::new(error.code(), format!("`{}` cannot be created: {error}", resolved.name));
             return PlaceFindings { refusals: vec![refusal], ..PlaceFindings::default() };
         }
