@@ -100,6 +100,12 @@ pub enum ProviderError {
         /// Why.
         reason: String,
     },
+    /// This machine trusts no HTTPS server, so nothing can be downloaded.
+    #[error("`{url}` cannot be downloaded: {}", crate::model::NO_AUTHORITIES)]
+    NoAuthorities {
+        /// Where from.
+        url: String,
+    },
     /// A downloaded file is not the one that its release published, or that the manifest pins.
     #[error("`{url}` is not the expected file: it has {found} instead of {expected}, and was deleted")]
     DigestMismatch {
@@ -254,6 +260,7 @@ impl ProviderError {
             Self::Proxy(error) => error.code(),
             Self::Image { .. } => "provider.image",
             Self::EngineUnreachable { .. } | Self::Unreachable(_) | Self::Download { .. } => "provider.unreachable",
+            Self::NoAuthorities { .. } => "local.no_authorities",
             Self::Engine { .. } => "provider.engine",
             Self::Downgrade { .. } => "provider.downgrade",
             Self::NotReplaced { .. } => crate::model::NOT_REPLACED,

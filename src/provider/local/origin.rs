@@ -6,7 +6,7 @@ use reqwest::redirect::{Attempt, Policy};
 use reqwest::{Client, Response, Url};
 
 use super::download::root_cause;
-use crate::model::{NO_AUTHORITIES, is_loopback_url};
+use crate::model::is_loopback_url;
 use crate::provider::ProviderError;
 use crate::system::lacks_authorities;
 
@@ -52,7 +52,7 @@ impl Origin {
     /// Returns a client that follows only redirects that the origin allows. `stall` is how long a transfer may stand still.
     ///
     /// # Errors
-    /// [`ProviderError::Download`] when this machine cannot make TLS connections.
+    /// [`ProviderError::NoAuthorities`] and [`ProviderError::Download`] when this machine cannot make TLS connections.
     pub(super) fn client(&self, stall: Duration) -> Result<Client, ProviderError> {
         let origin = self.clone();
         let follow = move |attempt: Attempt<'_>| {
@@ -68,9 +68,10 @@ impl Origin {
             .redirect(Policy::custom(follow))
             .user_agent(concat!("convexinfra/", env!("CARGO_PKG_VERSION")))
             .build();
-        built.map_err(|error| {
-            let reason = if lacks_authorities(&error) { NO_AUTHORITIES.to_owned() } else { root_cause(&error) };
-            ProviderError::Download { url: self.base.to_string(), reason }
+        let url = || self.base.to_string();
+        built.map_err(|error| match lacks_authorities(&error) {
+            true => ProviderError::NoAuthorities { url: url() },
+            false => ProviderError::Download { url: url(), reason: root_cause(&error) },
         })
     }
 }
