@@ -6,6 +6,7 @@ use std::collections::BTreeMap;
 
 use bollard::models::ContainerInspectResponse;
 
+use super::spec::ExternalS3;
 use crate::provider::docker::inventory::name_of;
 use crate::provider::docker::launch_file::DATA;
 
@@ -49,7 +50,7 @@ pub(super) fn check(
     let files = given("STORAGE_DIR").map_or(format!("{data}/storage"), |path| absolute(path));
     let documents = given("SQLITE_DB").map_or(format!("{data}/db.sqlite3"), |path| absolute(path));
     let has_server = ["POSTGRES_URL", "MYSQL_URL", "DATABASE_URL"].into_iter().any(|name| given(name).is_some());
-    let has_s3 = given("S3_STORAGE_FILES_BUCKET").is_some();
+    let has_s3 = ExternalS3::read(|name| given(name).cloned()).is_some();
     let mut moves = Vec::new();
     for (what, variable, path, place, counts) in [
         (Data::Documents, "SQLITE_DB", documents, format!("{DATA}/db.sqlite3"), !has_server),
@@ -206,6 +207,15 @@ mod tests {
     #[test]
     fn data_at_another_path_is_refused_with_a_command_that_moves_it() {
         let own = ["./run_backend.sh".to_owned()];
+        let s3 = [
+            ("STORAGE_DIR", "/x"),
+            ("S3_STORAGE_EXPORTS_BUCKET", "b"),
+            ("S3_STORAGE_SNAPSHOT_IMPORTS_BUCKET", "b"),
+            ("S3_STORAGE_MODULES_BUCKET", "b"),
+            ("S3_STORAGE_FILES_BUCKET", "b"),
+            ("S3_STORAGE_SEARCH_BUCKET", "b"),
+            ("AWS_REGION", "us-east-1"),
+        ];
         for (variables, words) in [
             (&[][..], None),
             (&[("DATA_DIR", "/convex/data/"), ("STORAGE_DIR", "data/storage"), ("SQLITE_DB", "./data/db.sqlite3")], None),
@@ -226,7 +236,9 @@ mod tests {
             (&[("DATA_DIR", "/convex/data/x")], Some("cp -a /convex/data/x/db.sqlite3 /convex/data/db.sqlite3 && for")),
             (&[("DATA_DIR", "/convex/data/x")], Some("cp -a /convex/data/x/storage/. /convex/data/storage/")),
             // What lies in S3 or on a server is not in those places.
-            (&[("STORAGE_DIR", "/x"), ("S3_STORAGE_FILES_BUCKET", "b")], None),
+            (&s3, None),
+            // With one of six variables missing, the official image takes the disk.
+            (&s3[..6], Some("/x")),
             (&[("SQLITE_DB", "/x"), ("POSTGRES_URL", "postgres://u@h")], None),
             (&[("DATA_DIR", "/x"), ("POSTGRES_URL", "postgres://u@h")], Some("files and modules")),
         ] {

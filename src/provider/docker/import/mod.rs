@@ -224,6 +224,7 @@ impl Docker {
         let DroppedSettings { settings, mut dropped } = settings::read(&seen, &image, &published, origins.0.as_deref());
         let grace_s = i64::try_from(self.grace.as_secs()).unwrap_or(i64::MAX);
         dropped.extend(seen.config.as_ref().and_then(|config| dropped::of_stop(config, grace_s)));
+        dropped.extend(ExternalS3::without_effect(given));
         let leads_nowhere = |origin: &String| published.pair.is_none() && is_local_url(origin);
         let origins = (origins.0.filter(|origin| !leads_nowhere(origin)), origins.1.filter(|origin| !leads_nowhere(origin)));
         let mut recorded_engine = ProviderState::new();

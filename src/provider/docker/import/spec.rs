@@ -320,6 +320,14 @@ impl ExternalS3 {
         })
     }
 
+    /// Returns the variables that name buckets in vain, each with what is missing: the files of such a container are in its volume.
+    pub(super) fn without_effect(given: impl Fn(&str) -> Option<String>) -> Vec<String> {
+        let variables = || PARTS.into_iter().map(|(variable, _)| variable);
+        let Some(missing) = variables().chain(["AWS_REGION"]).find(|name| given(name).is_none()) else { return Vec::new() };
+        let set = variables().filter(|name| given(name).is_some());
+        set.map(|name| format!("{name} without {missing}")).collect()
+    }
+
     /// Returns what names these buckets in `files` of a manifest.
     fn bucket_line(&self) -> String {
         if self.buckets.iter().all(|bucket| *bucket == self.buckets[0]) {
@@ -442,6 +450,23 @@ mod tests {
         .into();
         variables.extend(more.iter().copied());
         ExternalS3::read(|name| variables.get(name).filter(|value| !value.is_empty()).map(|value| (*value).to_owned())).unwrap()
+    }
+
+    #[test]
+    fn buckets_that_the_image_does_not_take_are_named() {
+        let ignored = |variables: &[&str]| ExternalS3::without_effect(|name| variables.contains(&name).then(|| "x".to_owned()));
+        let all = [
+            "S3_STORAGE_EXPORTS_BUCKET",
+            "S3_STORAGE_SNAPSHOT_IMPORTS_BUCKET",
+            "S3_STORAGE_MODULES_BUCKET",
+            "S3_STORAGE_FILES_BUCKET",
+            "S3_STORAGE_SEARCH_BUCKET",
+            "AWS_REGION",
+        ];
+        assert_eq!(ignored(&all), Vec::<String>::new());
+        assert_eq!(ignored(&all[..5]).len(), 5);
+        assert_eq!(ignored(&["S3_STORAGE_FILES_BUCKET"]), ["S3_STORAGE_FILES_BUCKET without S3_STORAGE_EXPORTS_BUCKET"]);
+        assert_eq!(ignored(&["AWS_REGION"]), Vec::<String>::new());
     }
 
     #[test]
