@@ -247,7 +247,7 @@ pub async fn mysql(opts: Opts, tls: TlsMode<'_>, peer: Peer<'_>) -> Result<Conn,
         let mut address = reachable(&host, port, peer).await?;
         if let (None, Peer::Foreign { .. }) = (&ssl, peer) {
             let stream = TcpStream::connect(address).await.map_err(ConnectError::Network)?;
-            address = mysql_relay::start(stream).await.map_err(ConnectError::Network)?;
+            address = mysql_relay::start(stream, CONNECT_TIMEOUT).await.map_err(ConnectError::Network)?;
         }
         let ssl = ssl.map(|ssl| ssl.with_danger_tls_hostname_override(Some(host.clone())));
         let opts = OptsBuilder::from_opts(opts)

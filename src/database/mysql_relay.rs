@@ -7,23 +7,22 @@
 use std::io::{Error, ErrorKind};
 use std::net::{Ipv4Addr, SocketAddr};
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
 
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
-
-use super::connect::CONNECT_TIMEOUT;
 
 /// The most bytes of one packet before the driver sends its first command: a key of 8,192 bits has 1,450.
 const MAX_LOGIN_PACKET: usize = 2048;
 /// How much is passed on at once.
 const PIECE: usize = 64 << 10;
 
-/// Returns an address of this machine at which the server of this connection is reached, once.
-pub(super) async fn start(server: TcpStream) -> Result<SocketAddr, Error> {
+/// Returns an address of this machine at which the server of this connection is reached, once and within a time.
+pub(super) async fn start(server: TcpStream, within: Duration) -> Result<SocketAddr, Error> {
     let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await?;
     let address = listener.local_addr()?;
     tokio::spawn(async move {
-        let Ok(Ok((driver, _))) = tokio::time::timeout(CONNECT_TIMEOUT, listener.accept()).await else { return };
+        let Ok(Ok((driver, _))) = tokio::time::timeout(within, listener.accept()).await else { return };
         drop(listener);
         // Why it ended early is what the driver sees: the end of the connection.
         let _ = relay(driver, server).await;
@@ -143,7 +142,7 @@ mod tests {
         let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.unwrap();
         let outgoing = TcpStream::connect(listener.local_addr().unwrap()).await.unwrap();
         let (server, _) = listener.accept().await.unwrap();
-        (TcpStream::connect(start(outgoing).await.unwrap()).await.unwrap(), server)
+        (TcpStream::connect(start(outgoing, Duration::from_secs(10)).await.unwrap()).await.unwrap(), server)
     }
 
     #[tokio::test]

@@ -29,7 +29,7 @@ const ARROWS: &[(&str, &[&str])] = &[
     ("simulator", &["system", "model", "convex", "database"]),
     // A shell over the authority: it plugs things together.
     ("host", &["system", "model", "policy", "api", "authority", "convex", "store", "provider", "database", "s3", "snapshot"]),
-    ("server", &["model", "api", "authority", "host"]),
+    ("server", &["model", "system", "api", "authority", "host"]),
     ("apply", &["model", "plan", "api"]),
     ("render", &["model", "manifest", "plan", "apply", "api", "snapshot"]),
     ("schema", &["manifest", "plan", "apply", "render", "server"]),

@@ -94,7 +94,7 @@ fn a_restore_brings_back_the_data_of_a_snapshot() {
 #[test]
 fn a_project_has_no_more_snapshots_than_it_may_and_nothing_is_stopped_for_one() {
     let world = new_world();
-    let first = take(&world);
+    take(&world);
     let manifests = world.home.join("snapshots/gremlin/manifests");
     for number in 1..1000 {
         std::fs::write(manifests.join(format!("dev-{number}.json")), "").unwrap();
@@ -103,7 +103,7 @@ fn a_project_has_no_more_snapshots_than_it_may_and_nothing_is_stopped_for_one() 
     let refused = world.run_expecting(4, &["snapshot", "create", "dev", "--json"]);
     assert_eq!(refused.errors(), ["snapshot.too_many"]);
     assert_eq!(world.pid("gremlin-dev"), process);
-    world.run_expecting(0, &["snapshot", "delete", &first, "--yes"]);
+    std::fs::remove_file(manifests.join("dev-1.json")).unwrap();
     take(&world);
 }
 
