@@ -40,7 +40,6 @@ impl<S: Store> Authority<S> {
             // A plan has no circle; what comes over the wire need not come from one.
             dependency::refuse_cycle(rows, &lease.project, &request.backend, existing.as_ref(), &put.spec)?;
         }
-        quota::refuse_unstated(rows, (&lease.project, &request.backend), existing.as_ref(), &put.spec)?;
         quota::enforce(rows, &lease.project, existing.as_ref(), &put.spec)?;
         let id = acceptance.find_or_insert_operation(rows, OperationKind::Put, Some(self.digest_of(request)?))?;
         if let Some(mut row) = existing.clone().filter(|_| replaces) {

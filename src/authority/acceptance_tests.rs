@@ -38,22 +38,6 @@ fn work_is_accepted_up_to_the_quota_and_refused_over_it() {
 }
 
 #[test]
-fn what_a_quota_limits_is_stated_by_each_new_backend() {
-    let world = world();
-    let lease = world.lease();
-    world.bring_up(&lease, "earlier", put(simulated()));
-    let quota = Quota { memory: Some(ByteSize::from_bytes(8 << 30)), ..Quota::default() };
-    world.authority.set_quota(&ResourceLevel::Project(project()), &quota, &me(), NOW).unwrap();
-    let with_dashboard = || BackendSpec { dashboard: true, ..simulated() };
-    world.bring_up(&lease, "earlier", put(with_dashboard()));
-    let refused = world.accept(&lease, "new", "new", put(simulated())).unwrap_err();
-    assert_eq!(refusal_code(refused), "plan.quota_needs_memory");
-    world.bring_up(&lease, "new", put(sized(1.0, 1)));
-    let refused = world.accept(&lease, "less", "new", put(simulated())).unwrap_err();
-    assert_eq!(refusal_code(refused), "plan.quota_needs_memory", "what was stated is not left out again");
-}
-
-#[test]
 fn a_step_key_is_not_reused_for_other_work() {
     let world = world();
     let lease = world.lease();

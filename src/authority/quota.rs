@@ -4,10 +4,8 @@ use super::audit::AuditContext;
 use super::{Authority, AuthorityError, lease};
 use crate::api::{ControlError, ResourceLevel};
 use crate::model::fly::REGION_KEY;
-use crate::model::{
-    Actor, BackendName, BackendSpec, Diagnostic, ProjectName, Quota, Timestamp, Usd, monthly_cost, monthly_sum,
-};
-use crate::policy::{monthly_quota_refusal, quota_refusal, unstated_refusals};
+use crate::model::{Actor, BackendSpec, Diagnostic, ProjectName, Quota, Timestamp, Usd, monthly_cost, monthly_sum};
+use crate::policy::{monthly_quota_refusal, quota_refusal};
 use crate::store::{BackendRow, Durability, Rows, Store, StoreError};
 
 impl<S: Store> Authority<S> {
@@ -56,20 +54,6 @@ fn monthly_cost_excess(all: &[BackendRow], before: Option<&BackendRow>, after: &
     let asked = used.saturating_add(then).saturating_sub(now);
     let limit = Usd::from_dollars(limit);
     (asked > limit && asked > used).then_some((asked, limit))
-}
-
-/// Refuses a backend that leaves out what its project has a ceiling for.
-pub(super) fn refuse_unstated(
-    rows: &dyn Rows,
-    (project, name): (&ProjectName, &BackendName),
-    before: Option<&BackendRow>,
-    after: &BackendSpec,
-) -> Result<(), AuthorityError> {
-    let quota = effective_quota(rows, Some(project))?;
-    match unstated_refusals((project, &quota), name, before.map(|row| &row.spec), after).into_iter().next() {
-        Some(refusal) => Err(ControlError::Refused(refusal).into()),
-        None => Ok(()),
-    }
 }
 
 /// Refuses a backend that would take the project over its ceilings.

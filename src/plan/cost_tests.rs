@@ -39,11 +39,6 @@ fn the_quota_of_the_control_plane_counts_every_backend_of_the_project() {
     assert_eq!(codes(&plan.refusals), ["plan.over_quota_backends", "plan.over_quota_cpus"]);
     assert!(plan.refusals[0].message.starts_with("`gremlin` would have 3 backends, and its quota allows 2"), "{plan:#?}");
     assert!(plan.refusals[1].message.contains("3.5 of cpus together, and its quota allows 3"), "{plan:#?}");
-    let unstated = desired(&[("a", wanted(spec(ProviderKind::Simulated))), ("new", wanted(spec(ProviderKind::Simulated)))]);
-    let plan = planned(&unstated, &with_quota(quota, vec![existing("a", sized(1_f64))]));
-    assert_eq!(codes(&plan.refusals), ["plan.quota_needs_cpus"; 2], "left out by a new one, and by one that stated it");
-    let plan = planned(&unstated, &with_quota(quota, vec![existing("a", spec(ProviderKind::Simulated))]));
-    assert_eq!(codes(&plan.refusals), ["plan.quota_needs_cpus"], "one that never stated it is let be");
     // What the plan takes away makes room, a rename takes none, and a lowered quota refuses no smaller request.
     let renamed = |new: f64| {
         let mut renamed = desired(&[("c", wanted(sized(2.9_f64))), ("d", wanted(sized(new)))]);

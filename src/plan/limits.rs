@@ -9,7 +9,7 @@ use crate::model::{
     ActualBackend, Address, BackendName, BackendSpec, ByteSize, Cost, Cpus, Desired, Diagnostic, Phase, Snapshot, Usage, Usd,
     monthly_sum,
 };
-use crate::policy::{monthly_quota_refusal, quota_refusal, unstated_refusals};
+use crate::policy::{monthly_quota_refusal, quota_refusal};
 
 fn refusal(code: &str, address: Option<Address>, message: String) -> Diagnostic {
     Diagnostic { address, ..Diagnostic::new(code, message) }
@@ -75,13 +75,6 @@ pub(super) fn quota(steps: &[Step], snapshot: &Snapshot) -> Vec<Diagnostic> {
     let mut specs: BTreeMap<&BackendName, &BackendSpec> =
         snapshot.backends.iter().map(|backend| (&backend.name, &backend.recorded)).collect();
     let [_, billed_after] = priced_backends(snapshot, steps);
-    let mut refusals = Vec::new();
-    for step in steps {
-        if let Some(Task::Put { backend, spec, renamed_from, .. }) = &step.task {
-            let before = specs.get(renamed_from.as_ref().unwrap_or(backend)).copied();
-            refusals.extend(unstated_refusals((&snapshot.project, &snapshot.quota), backend, before, spec));
-        }
-    }
     for step in steps {
         if let Some(Task::Put { renamed_from: Some(old), .. } | Task::Remove { backend: old, .. }) = &step.task {
             specs.remove(old);
@@ -102,7 +95,7 @@ pub(super) fn quota(steps: &[Step], snapshot: &Snapshot) -> Vec<Diagnostic> {
         disk: if disk { ByteSize::default() } else { after.disk },
     };
     let excesses = after.exceeding(&snapshot.quota, &before);
-    refusals.extend(excesses.iter().map(|excess| quota_refusal(&snapshot.project, excess)));
+    let mut refusals: Vec<Diagnostic> = excesses.iter().map(|excess| quota_refusal(&snapshot.project, excess)).collect();
     let (cost, _) = monthly_sum(billed_after.values().map(PricedBackend::cost));
     let ceiling = snapshot.quota.monthly_usd.map(Usd::from_dollars);
     if let Some(allowed) = ceiling.filter(|allowed| cost > *allowed && cost_grows) {

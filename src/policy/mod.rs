@@ -25,7 +25,7 @@ pub(crate) use diff::{BackendDiff, diff_backend, display_value, find_change, hig
 pub use impact::ChangeImpact;
 pub(crate) use origin::{OtherOrigin, other_repository};
 pub(crate) use provider::{provider_available, provider_refusals, usable_certificates, usable_secrets};
-pub(crate) use quota::{monthly_quota_refusal, quota_refusal, unstated_refusals};
+pub(crate) use quota::{monthly_quota_refusal, quota_refusal};
 #[cfg(feature = "native")]
 pub(crate) use release::{RELEASE_ORDER_UNKNOWN, build_day, newest_known_release, release_order};
 pub(crate) use shared_origin::{UrlAuthority, claimed_origins, claims, foreign_origin, newly_claimed_origins, shared_origin};

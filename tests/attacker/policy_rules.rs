@@ -124,7 +124,6 @@ pub(super) fn plan_rules() -> Vec<PlanRule> {
         over("plan.over_quota_memory", with("resources = { memory = \"4 GiB\" }"), json!({ "memory": "1 GiB" })),
         over("plan.over_quota_disk", with("resources = { disk = \"4 GiB\" }"), json!({ "disk": "1 GiB" })),
         over("plan.over_quota_cpus", with("resources = { cpus = 4 }"), json!({ "cpus": 1 })),
-        over("plan.quota_needs_memory", with("resources = { cpus = 1 }"), json!({ "memory": "1 GiB" })),
         over("plan.over_quota_monthly_usd", fly("resources = { cpus = 4 }"), json!({ "monthly_usd": 1 })),
     ]
 }
