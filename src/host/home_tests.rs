@@ -129,7 +129,7 @@ async fn a_store_that_was_lost_is_not_taken_for_a_new_one() {
     }
     let folder = copy_of_fixture();
     fs::create_dir_all(folder.path().join("backends/abcdefghijkmnpqr.lost/data")).unwrap();
-    snapshot(folder.path()).await.expect("what was moved away is in nobody's way");
+    snapshot(folder.path()).await.expect("a store that was moved away keeps no new one from being made");
 }
 
 #[tokio::test]

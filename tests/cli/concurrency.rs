@@ -42,7 +42,7 @@ fn twenty_applies_at_once_make_one_set_of_backends() {
     world.assert_converged();
 }
 
-/// Each adds its block to the one manifest: whoever comes later reads it again.
+/// Each adds its block to the one manifest: the command that comes later reads it again.
 #[test]
 fn provisions_of_one_manifest_that_wait_for_each_other_all_end_well() {
     let world = super::new_world("project = \"gremlin\"\n[backends.dev]\nprovider = \"simulated\"\nenv_file = \"dev.env\"\n");

@@ -150,7 +150,7 @@ async fn endless_kills_under_a_lease_do_not_stall_an_update() {
     fixture.placement.provider_state = fixture.provider.ensure_recorded(&fixture.placement, &notice, &journal).await.unwrap();
     assert_eq!((journal.state(), fixture.drift().await), (ProviderState::new(), Vec::new()));
     assert!(fixture.fly.world().apps[&fixture.app()].machines[0].lease.is_none(), "the lease was kept");
-    // What was recorded of a lease that ran out is in nobody's way.
+    // What was recorded of a lease that ran out keeps no operation waiting.
     fixture.placement.provider_state.insert(format!("lease.{}", fixture.machines()[0]), "000000000000".to_owned());
     fixture.placement.spec.tuning.max_concurrent_queries = Some(9);
     fixture.ensure().await;

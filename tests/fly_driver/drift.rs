@@ -118,7 +118,7 @@ async fn machines_and_volumes_of_others_are_named_and_left() {
         [format!("foreign.volumes.{volume}: absent → present"), format!("foreign.machines.{machine}: absent → started")];
     assert_eq!(fixture.drift().await, named);
     assert!(fixture.observe().await.drift.iter().all(|deviation| !deviation.is_repaired_by_apply()));
-    // They are in nobody's way: what is asked for is brought about beside them.
+    // They stay unmanaged: what is asked for is brought about beside them.
     fixture.placement.spec.tuning.max_concurrent_queries = Some(8);
     fixture.ensure().await;
     {
