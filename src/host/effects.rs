@@ -98,6 +98,7 @@ impl Host {
                 Ok(provider) => match remove(provider, &placement, notice).await {
                     Ok(()) => {
                         failpoint::hit("host.removed");
+                        self.forget_moves(&placement);
                         let keeps = volume_disposal(&placement.provider_state) == VolumeReclaim::Retain;
                         EffectResult::Removed(if keeps { provider.retained_place(&placement) } else { None })
                     }

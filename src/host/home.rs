@@ -101,6 +101,11 @@ impl Home {
         self.directory.join("snapshots")
     }
 
+    /// Returns the folder of the databases that move out of volumes and into them.
+    pub(super) fn moves(&self) -> PathBuf {
+        self.directory.join("moves")
+    }
+
     /// Returns the file whose lock says who writes here.
     pub(super) fn lock_path(&self) -> PathBuf {
         self.directory.join("occupied")

@@ -23,6 +23,8 @@ mod database;
 mod database;
 mod effects;
 mod environment;
+#[cfg(feature = "native")]
+mod exchange;
 mod executor;
 mod findings;
 #[cfg(feature = "native")]

@@ -4,12 +4,14 @@
 
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use super::{Host, database, effects, storage};
+use super::{Host, database, effects, exchange, storage};
 use crate::api::ProgressFn;
 use crate::authority::{DataMove, EffectFailure, EffectResult, MoveStep};
 use crate::database::rows::{self, RowError, RowScope, RowStore, Stage};
 use crate::failpoint;
 use crate::model::{ByteSize, Diagnostic, ResolvedBackend, Storage, error_chain, shell_word};
+use crate::provider::kit::data_place::DatabasePlace;
+use crate::snapshot::DATABASE_FILE;
 
 /// How many bytes of rows are copied between two words about it.
 const BYTES_BETWEEN_NOTICES: u64 = 256 << 20;
@@ -26,7 +28,8 @@ impl Host {
             MoveStep::Publish => (self.publish_target(target).await, "host.target_published"),
             MoveStep::Finish => {
                 self.tell_what_stays(source, notice);
-                (Ok(()), "host.move_finished")
+                let side = [source, target].into_iter().find(|side| self.is_in_volume(side));
+                (side.map_or(Ok(()), |side| self.empty_exchange(side)), "host.move_finished")
             }
             MoveStep::Revert => (self.revert_move(source, target, notice).await, "host.move_reverted"),
         };
@@ -41,11 +44,21 @@ impl Host {
 
     /// Gives the rows of a backend back that a move which could not be undone has left locked.
     pub(super) async fn release_move_lock(&self, placement: &ResolvedBackend) -> Result<(), EffectFailure> {
+        if self.is_in_volume(placement) {
+            // What is in the volume is never locked: its record says that it moves.
+            return self.empty_exchange(placement);
+        }
         let store = self.row_store(placement).await?;
         if store.is_locked().await.map_err(|error| self.row_failure(placement, &error))? {
             store.unlock().await.map_err(|error| self.row_failure(placement, &error))?;
         }
         Ok(())
+    }
+
+    /// Deletes what a move of a backend that is gone has left on this machine.
+    pub(super) fn forget_moves(&self, placement: &ResolvedBackend) {
+        // What is left is in a folder of this user, and without a record that names it.
+        let _ = self.empty_exchange(placement);
     }
 
     /// Makes the target, and refuses what could never be copied, before anything is stopped.
@@ -58,8 +71,13 @@ impl Host {
         // Nothing was published yet, so the source is where the data is. Were it the target by another name as well, it would be
         // in use there.
         self.release_move_lock(source).await?;
-        let from = self.row_store(source).await?;
-        from.reader(Stage::Published, RowScope::ALL).await.map_err(|error| self.row_failure(source, &error))?;
+        if !self.is_in_volume(source) {
+            let from = self.row_store(source).await?;
+            from.reader(Stage::Published, RowScope::ALL).await.map_err(|error| self.row_failure(source, &error))?;
+        }
+        if self.is_in_volume(target) {
+            self.new_exchange(target)?;
+        }
         if target.spec.has_own_server() {
             // Nothing of the backend has to be there.
             let fresh = ResolvedBackend { has_been_ready: false, ..without_lock(target) };
@@ -74,6 +92,9 @@ impl Host {
     async fn lock_source(&self, source: &ResolvedBackend) -> Result<(), EffectFailure> {
         self.stop_for_move(source).await?;
         failpoint::hit("host.stopped_for_move");
+        if self.is_in_volume(source) {
+            self.fetch_database(source).await?;
+        }
         self.row_store(source).await?.lock().await.map_err(|error| self.row_failure(source, &error))
     }
 
@@ -130,21 +151,32 @@ impl Host {
 
     async fn publish_target(&self, target: &ResolvedBackend) -> Result<(), EffectFailure> {
         let store = self.row_store(target).await?;
+        if self.is_in_volume(target) {
+            // Once it is in the volume, backends may have run on it.
+            if let Some(loaded) = store.loaded_file() {
+                self.store_database(target, &loaded).await?;
+                store.discard_loading();
+            }
+            return Ok(());
+        }
         store.publish().await.map_err(|error| self.row_failure(target, &error))
     }
 
     /// Says where the rows from before are, and how they are dropped.
     fn tell_what_stays(&self, source: &ResolvedBackend, notice: ProgressFn<'_>) {
         let words = match &source.spec.storage {
-            Storage::Sqlite => {
-                let Some(file) = self.database_file(source) else { return };
-                let locked = crate::convex::launch::locked_database(&file);
-                let locked = locked.display();
-                format!(
-                    "the rows from before stay locked in `{locked}`; drop them with\n    rm {}",
-                    shell_word(&locked.to_string())
-                )
-            }
+            Storage::Sqlite => match self.database_place(source) {
+                None => return,
+                Some(DatabasePlace::Volume) => format!(
+                    "the rows from before stay in the volume of `{}`, as `{DATABASE_FILE}`: no container opens them, and a move \
+                     back replaces them",
+                    source.name
+                ),
+                Some(DatabasePlace::File(file)) => {
+                    let locked = crate::convex::launch::locked_database(&file).display().to_string();
+                    format!("the rows from before stay locked in `{locked}`; drop them with\n    rm {}", shell_word(&locked))
+                }
+            },
             server => {
                 let database = source.instance_name.database();
                 let quote = if matches!(server, Storage::Mysql(_)) { '`' } else { '"' };
@@ -178,13 +210,18 @@ impl Host {
         if let Ok(to) = self.row_store(target).await {
             to.discard_loading();
         }
-        Ok(())
+        match [source, target].into_iter().find(|side| self.is_in_volume(side)) {
+            Some(side) => self.empty_exchange(side),
+            None => Ok(()),
+        }
     }
 
     /// Locks what was published, and leaves alone what was not.
     async fn lock_target(&self, target: &ResolvedBackend) -> Result<(), EffectFailure> {
         let to = self.row_store(target).await?;
         let is_published = match &to {
+            // No container of the source opens it.
+            RowStore::Sqlite(_) if self.is_in_volume(target) => false,
             RowStore::Sqlite(path) => path.exists(),
             RowStore::Server(..) => !to.is_locked().await.map_err(|error| self.row_failure(target, &error))?,
         };
@@ -196,17 +233,24 @@ impl Host {
         provider.stop(placement).await.map_err(|error| effects::effect_failure(placement, &error))
     }
 
-    fn database_file(&self, placement: &ResolvedBackend) -> Option<std::path::PathBuf> {
-        self.provider(placement.spec.provider).ok()?.database_file(placement)
+    /// Returns where a backend on SQLite has its database; none on servers, and where this control plane does not reach it.
+    fn database_place(&self, placement: &ResolvedBackend) -> Option<DatabasePlace> {
+        let provider = self.provider(placement.spec.provider).ok()?;
+        if placement.spec.storage == Storage::Sqlite { provider.database_place(placement) } else { None }
+    }
+
+    fn is_in_volume(&self, placement: &ResolvedBackend) -> bool {
+        self.database_place(placement) == Some(DatabasePlace::Volume)
     }
 
     async fn row_store(&self, placement: &ResolvedBackend) -> Result<RowStore, EffectFailure> {
         if placement.spec.storage == Storage::Sqlite {
-            let elsewhere = || {
-                let message = format!("`{}` has its database where this control plane does not reach it", placement.name);
-                EffectFailure::from(Diagnostic::new("move.unsupported", message))
+            let path = match self.database_place(placement) {
+                Some(DatabasePlace::File(path)) => path,
+                Some(DatabasePlace::Volume) => self.exchange(placement)?,
+                None => return Err(exchange::unreached(placement)),
             };
-            return self.database_file(placement).map(RowStore::Sqlite).ok_or_else(elsewhere);
+            return Ok(RowStore::Sqlite(path));
         }
         let server = database::database_server(self, placement).await;
         let server = server.map_err(|error| database::database_finding(self, placement, &error))?;

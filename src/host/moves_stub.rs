@@ -18,6 +18,10 @@ impl Host {
         EffectResult::failed(unavailable())
     }
 
+    /// Deletes nothing.
+    #[allow(clippy::unused_self, reason = "there are no files here")]
+    pub(super) fn forget_moves(&self, _: &ResolvedBackend) {}
+
     /// Releases nothing.
     pub(super) async fn release_move_lock(&self, _: &ResolvedBackend) -> Result<(), EffectFailure> {
         Err(unavailable().into())

@@ -185,6 +185,10 @@ impl Platform for NativePlatform {
         Some(self.home.snapshots())
     }
 
+    fn move_folder(&self) -> Option<PathBuf> {
+        Some(self.home.moves())
+    }
+
     fn release_reserve(&self) {
         self.home.release_reserve();
     }

@@ -55,6 +55,12 @@ pub trait Platform: Send + Sync {
         None
     }
 
+    /// Returns the folder on this machine below which databases are while they move out of volumes and into them; none where
+    /// there is no disk.
+    fn move_folder(&self) -> Option<std::path::PathBuf> {
+        None
+    }
+
     /// Gives up the room that is kept for removals, where there is none left.
     fn release_reserve(&self) {}
 

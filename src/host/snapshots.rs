@@ -254,7 +254,7 @@ impl Host {
     }
 
     /// Runs work on files that takes long on a thread of its own.
-    async fn blocking<T: Send + 'static>(
+    pub(super) async fn blocking<T: Send + 'static>(
         &self,
         work: impl FnOnce() -> Result<T, SnapshotError> + Send + 'static,
     ) -> Result<T, EffectFailure> {

@@ -40,13 +40,18 @@ impl Host {
         match provider.staging_place(placement, id).map_err(failed)? {
             StagingPlace::Switched => Ok(()),
             StagingPlace::Folder(staged) => self.stage_folder(store, id, staged, start, notice).await,
-            StagingPlace::Volume if start == StartMode::Paused => {
-                let message = "the copy of data in a volume cannot be paused yet, so it is not started";
-                Err(Diagnostic::new("snapshot.not_paused", message).into())
-            }
             StagingPlace::Volume => {
                 let staged = provider.open_staging(placement, id).await.map_err(failed)?;
-                self.stage_volume(placement, store, id, &*staged, notice).await
+                if staged.is_whole().await.map_err(failed)? {
+                    return Ok(());
+                }
+                let paused = match start {
+                    StartMode::AsItWas => None,
+                    StartMode::Paused => Some(self.paused_database(placement, &store, id).await?),
+                };
+                let written = self.stage_volume(placement, (store, id), paused, &*staged, notice).await;
+                self.empty_exchange(placement)?;
+                written
             }
         }
     }
@@ -64,33 +69,40 @@ impl Host {
         self.blocking_with_progress("read", notice, unpack).await?;
         if start == StartMode::Paused {
             // Nothing uses it yet, and repeating the edit is harmless.
-            let edited = rows::pause_copy(&staged.join(DATABASE_FILE));
-            edited.map_err(|error| {
-                let message = format!("the copy of the data cannot be paused, so it is not started: {}", error_chain(&error));
-                Diagnostic::new("snapshot.not_paused", message)
-            })?;
+            pause(&staged.join(DATABASE_FILE))?;
         }
         Ok(())
+    }
+
+    /// Writes the database of a snapshot into the exchange, paused, and returns its path.
+    async fn paused_database(
+        &self,
+        placement: &ResolvedBackend,
+        store: &SnapshotStore,
+        id: &SnapshotId,
+    ) -> Result<PathBuf, EffectFailure> {
+        let (path, store, id) = (self.new_exchange(placement)?, store.clone(), id.clone());
+        let folder = path.parent().map(Path::to_owned).unwrap_or_default();
+        let database = self.blocking(move || store.unpack_database(&id, &folder)).await?;
+        pause(&database)?;
+        Ok(database)
     }
 
     async fn stage_volume(
         &self,
         placement: &ResolvedBackend,
-        store: SnapshotStore,
-        id: &SnapshotId,
+        (store, id): (SnapshotStore, &SnapshotId),
+        edited: Option<PathBuf>,
         staged: &dyn StagedVolume,
         notice: ProgressFn<'_>,
     ) -> Result<(), EffectFailure> {
         let failed = |error: ProviderError| effects::effect_failure(placement, &error);
-        if staged.is_whole().await.map_err(failed)? {
-            return Ok(());
-        }
         let (user, group) = staged.owner();
         let (layout, id) = (ArchiveLayout { root: staged.root(), user, group }, id.clone());
         let (sender, pieces) = mpsc::channel(PIECES);
         let pack = move |progress: &ProgressCounter| {
             let mut writer = PieceWriter { piece: Vec::new(), pieces: sender };
-            let packed = store.pack(&id, layout, &mut writer, progress);
+            let packed = store.pack(&id, layout, edited.as_deref(), &mut writer, progress);
             if packed.is_err() {
                 // What ends without an error would be taken for a whole archive.
                 let _ = writer.pieces.blocking_send(Err(io::ErrorKind::InvalidData.into()));
@@ -108,6 +120,14 @@ impl Host {
         failpoint::hit("snapshot.staged");
         Ok(())
     }
+}
+
+/// Pauses a database that nothing uses yet. Repeating it is harmless.
+fn pause(database: &Path) -> Result<(), EffectFailure> {
+    rows::pause_copy(database).map_err(|error| {
+        let message = format!("the copy of the data cannot be paused, so it is not started: {}", error_chain(&error));
+        Diagnostic::new("snapshot.not_paused", message).into()
+    })
 }
 
 /// Passes an archive on in pieces, from a thread that may block.

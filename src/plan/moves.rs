@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Serialize};
 
 use super::{Action, ChangeImpact, Step, Task};
-use crate::model::{ActualBackend, BackendName, DataSize, Storage};
+use crate::model::{ActualBackend, BackendName, DataSize, Location, Storage};
 
 /// Describes the move of a backend's rows to another database.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
@@ -58,7 +58,10 @@ pub(super) fn data_moves(steps: &[Step], existing: &BTreeMap<&BackendName, &Actu
             verified: "count, first and last timestamp and digest of the documents, the index entries and the globals"
                 .to_owned(),
             kept: match source {
-                Storage::Sqlite => "the file, locked under another name".to_owned(),
+                Storage::Sqlite if spec.provider.descriptor().location == Location::Process => {
+                    "the file, locked under another name".to_owned()
+                }
+                Storage::Sqlite => "the file in its volume, until a move back replaces it".to_owned(),
                 Storage::Postgres(_) | Storage::Mysql(_) => {
                     format!("the database `{}`, locked", now.instance_name.database())
                 }

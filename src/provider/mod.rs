@@ -24,7 +24,7 @@ pub mod simulated;
 
 pub use async_trait::async_trait;
 pub use error::ProviderError;
-use kit::data_place::{DataPlace, DataVolume, StagedVolume, StagingPlace, VolumeAccess};
+use kit::data_place::{DataPlace, DataVolume, DatabasePlace, StagedVolume, StagingPlace, VolumeAccess};
 
 use crate::model::{
     BackendId, BackendName, BackendSpec, Diagnostic, Observation, ProjectName, ProviderKind, ProviderState, ReleaseOrder,
@@ -159,8 +159,8 @@ pub trait Provider: Send + Sync {
         None
     }
 
-    /// Returns the path on this machine at which a backend on SQLite looks for its database; none where it is elsewhere.
-    fn database_file(&self, _: &ResolvedBackend) -> Option<std::path::PathBuf> {
+    /// Returns where a backend on SQLite has its database; none where only its provider reaches it. Makes no request.
+    fn database_place(&self, _: &ResolvedBackend) -> Option<DatabasePlace> {
         None
     }
 

@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use super::kit::data_place::{DataPlace, StagingPlace};
+use super::kit::data_place::{DataPlace, DatabasePlace, StagingPlace};
 use super::launch_spec::require_own_data;
 use super::process::Supervisor;
 use super::{FoundBackend, LogChunk, LogPosition, ProgressFn, Provider, ProviderError, async_trait};
@@ -70,8 +70,8 @@ impl<D: ProcessDriver> Provider for D {
         self.supervisor().remove_keeping_data(placement).await
     }
 
-    fn database_file(&self, placement: &ResolvedBackend) -> Option<PathBuf> {
-        self.supervisor().backend_dir(&placement.id).ok().map(|place| place.database())
+    fn database_place(&self, placement: &ResolvedBackend) -> Option<DatabasePlace> {
+        self.supervisor().backend_dir(&placement.id).ok().map(|place| DatabasePlace::File(place.database()))
     }
 
     fn files_folder(&self, placement: &ResolvedBackend) -> Option<PathBuf> {

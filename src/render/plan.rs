@@ -90,7 +90,9 @@ fn move_lines(text: &mut String, planned: &PlannedMove, style: Style) {
                 (ByteSize::from_bytes(size.database_bytes), counted(usize::try_from(size.files).unwrap_or(usize::MAX), "file"));
             format!("{database} of rows from {from} to {to}; {files} stay where they are")
         }
-        None => format!("the rows from {from} to {to}, of a size that only the server knows; files stay where they are"),
+        None => {
+            format!("the rows from {from} to {to}, of a size that is not known before they are read; files stay where they are")
+        }
     };
     let name = &planned.backend;
     for (what, words) in [

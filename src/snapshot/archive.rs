@@ -1,7 +1,9 @@
 //! Tar archives, in which data arrives that is not on this machine. An archive that was cut off is an error, and never a shorter one.
 
 use std::cell::Cell;
+use std::fs::OpenOptions;
 use std::io::{self, Read};
+use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
 use std::rc::Rc;
 
@@ -35,6 +37,25 @@ pub(super) fn read_archive(archive: impl Read, take: TakeFile<'_>) -> Result<(),
     }
     io::copy(&mut archive.into_inner(), &mut io::sink()).map_err(failed)?;
     if zeros.get() >= TRAILER_BYTES { Ok(()) } else { Err(failed(io::ErrorKind::UnexpectedEof.into())) }
+}
+
+/// Unpacks one file of an archive into a new file for this user only.
+///
+/// # Errors
+/// It is not in the archive, or the archive is cut off.
+pub fn unpack_file(archive: impl Read, name: &str, target: &Path) -> Result<(), SnapshotError> {
+    let mut found = false;
+    read_archive(archive, &mut |path, bytes, content| {
+        if path != name || found {
+            return Ok(());
+        }
+        found = true;
+        let file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(target);
+        let copied = io::copy(content, &mut file.map_err(file_error(target, "created"))?);
+        let copied = copied.map_err(file_error(target, "copied"))?;
+        if copied == bytes { Ok(()) } else { Err(file_error(target, "copied")(io::ErrorKind::UnexpectedEof.into())) }
+    })?;
+    if found { Ok(()) } else { Err(file_error(target, "copied")(io::ErrorKind::NotFound.into())) }
 }
 
 /// Counts the zeros at the end of what was read so far.

@@ -2,12 +2,11 @@
 
 use std::fs;
 use std::io;
-use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 
-use super::archive::read_archive;
+use super::archive::unpack_file;
 use super::database;
 use super::error::{SnapshotError, file_error};
 use super::files::{create_private, write_private};
@@ -84,19 +83,7 @@ impl DatabaseCopy {
     /// # Errors
     /// It is not in the archive, or the archive is cut off.
     pub fn add(&self, name: &str, archive: impl io::Read) -> Result<(), SnapshotError> {
-        let target = self.folder.join(name);
-        let mut found = false;
-        read_archive(archive, &mut |path, bytes, content| {
-            if path != name || found {
-                return Ok(());
-            }
-            found = true;
-            let file = fs::OpenOptions::new().write(true).create_new(true).mode(0o600).open(&target);
-            let copied = io::copy(content, &mut file.map_err(file_error(&target, "created"))?);
-            let copied = copied.map_err(file_error(&target, "copied"))?;
-            if copied == bytes { Ok(()) } else { Err(file_error(&target, "copied")(io::ErrorKind::UnexpectedEof.into())) }
-        })?;
-        if found { Ok(()) } else { Err(file_error(&target, "copied")(io::ErrorKind::NotFound.into())) }
+        unpack_file(archive, name, &self.folder.join(name))
     }
 
     /// Marks the copy as whole.

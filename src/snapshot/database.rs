@@ -7,7 +7,10 @@ use rusqlite::Connection;
 use super::error::SnapshotError;
 
 /// Recovers a copy: a journal that was copied with it is rolled back or written into it, and is gone afterwards.
-pub(super) fn recover(path: &Path) -> Result<(), SnapshotError> {
+///
+/// # Errors
+/// It is no database.
+pub fn recover(path: &Path) -> Result<(), SnapshotError> {
     let recovered = Connection::open(path).and_then(|connection| {
         // The first read rolls a journal back.
         connection.query_row("SELECT count(*) FROM sqlite_master", [], |_| Ok(()))?;

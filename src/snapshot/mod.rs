@@ -18,8 +18,10 @@ mod store;
 mod transfer;
 mod write;
 
+pub use archive::unpack_file;
 pub use chunk::{ChunkCodec, ChunkName};
 pub use copy::{DATABASE_FILE, DATABASE_FILES, DatabaseCopy, STORAGE_FOLDER};
+pub use database::recover as recover_database;
 pub use error::SnapshotError;
 pub use manifest::{FORMAT, RowEncoding, SnapshotContent, SnapshotManifest};
 pub use pack::ArchiveLayout;

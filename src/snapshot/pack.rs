@@ -1,14 +1,16 @@
 //! The data of a snapshot as a tar archive, for a volume that takes one.
 
 use std::collections::BTreeSet;
+use std::fs::File;
 use std::io::{self, Read, Write};
+use std::path::Path;
 
 use sha2::{Digest, Sha256};
 
 use super::ProgressFn;
 use super::chunk::ChunkName;
 use super::copy::DATABASE_FILE;
-use super::error::SnapshotError;
+use super::error::{SnapshotError, file_error};
 use super::manifest::ListingEntry;
 use super::store::SnapshotStore;
 use crate::model::SnapshotId;
@@ -38,7 +40,8 @@ impl ArchiveLayout {
 }
 
 impl SnapshotStore {
-    /// Writes the data of a snapshot as an archive, all of it checked.
+    /// Writes the data of a snapshot as an archive, all of it checked; with another database in the place of its own, where there
+    /// is one.
     ///
     /// # Errors
     /// It is damaged, or the archive is not taken. The archive is then not whole.
@@ -46,6 +49,7 @@ impl SnapshotStore {
         &self,
         id: &SnapshotId,
         layout: ArchiveLayout,
+        edited: Option<&Path>,
         archive: impl Write,
         progress: ProgressFn<'_>,
     ) -> Result<(), SnapshotError> {
@@ -63,8 +67,17 @@ impl SnapshotStore {
                     archive.append_data(header, format!("{}/", &path[..end]), io::empty()).map_err(not_written)?;
                 }
             }
-            let header = &mut layout.header(tar::EntryType::Regular, entry.bytes, 0o600);
-            archive.append_data(header, &path, ContentReader::new(self, id, &entry)).map_err(not_written)?;
+            let mut append = |bytes: u64, content: &mut dyn Read| {
+                let header = &mut layout.header(tar::EntryType::Regular, bytes, 0o600);
+                archive.append_data(header, &path, content).map_err(not_written)
+            };
+            match edited.filter(|_| entry.path == DATABASE_FILE) {
+                None => append(entry.bytes, &mut ContentReader::new(self, id, &entry))?,
+                Some(edited) => {
+                    let mut file = File::open(edited).map_err(file_error(edited, "opened"))?;
+                    append(file.metadata().map_err(file_error(edited, "read"))?.len(), &mut file)?;
+                }
+            }
             done += entry.bytes;
             progress(done);
             Ok(())

@@ -1,9 +1,9 @@
 //! Reads snapshots: their listing, everything in them once more, and into a folder.
 
-use std::fs;
+use std::fs::{self, File};
 use std::io::Write;
 use std::os::unix::fs::OpenOptionsExt;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use serde::Serialize;
 use sha2::{Digest, Sha256};
@@ -122,6 +122,24 @@ impl SnapshotStore {
         Ok(found)
     }
 
+    /// Writes the database of a snapshot alone into a folder, checked, and returns its path.
+    ///
+    /// # Errors
+    /// It is damaged, or cannot be written.
+    pub fn unpack_database(&self, id: &SnapshotId, folder: &Path) -> Result<PathBuf, SnapshotError> {
+        let (path, manifest) = (folder.join(DATABASE_FILE), self.get(id)?);
+        let mut found = false;
+        self.entries(&manifest, &mut |entry| {
+            if entry.path != DATABASE_FILE {
+                return Ok(());
+            }
+            found = true;
+            let mut file = create_new(&path)?;
+            self.content(id, &entry, &mut |piece| file.write_all(piece).map_err(file_error(&path, "written")))
+        })?;
+        if found { Ok(path) } else { Err(SnapshotError::Damaged { id: id.clone(), what: "it has no database".to_owned() }) }
+    }
+
     /// Writes the data of a snapshot into a folder that is not there yet, all of it checked and on the disk.
     ///
     /// # Errors
@@ -142,8 +160,7 @@ impl SnapshotStore {
             database |= entry.path == DATABASE_FILE;
             let place = folder.join(&entry.path);
             create_private(place.parent().unwrap_or(folder))?;
-            let file = fs::OpenOptions::new().write(true).create_new(true).mode(0o600).open(&place);
-            let mut file = file.map_err(file_error(&place, "created"))?;
+            let mut file = create_new(&place)?;
             self.content(&manifest.id, &entry, &mut |piece| {
                 file.write_all(piece).map_err(file_error(&place, "written"))?;
                 done += piece.len() as u64;
@@ -156,4 +173,10 @@ impl SnapshotStore {
         }
         flush(folder)
     }
+}
+
+/// Creates a file for this user only.
+fn create_new(path: &Path) -> Result<File, SnapshotError> {
+    let file = fs::OpenOptions::new().write(true).create_new(true).mode(0o600).open(path);
+    file.map_err(file_error(path, "created"))
 }

@@ -14,6 +14,7 @@ mod database;
 mod engines;
 mod findings;
 mod import;
+mod moves;
 mod podman;
 #[path = "../provider/world.rs"]
 #[allow(dead_code, reason = "the tests of process providers use all of it")]

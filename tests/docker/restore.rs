@@ -32,11 +32,11 @@ fn new_project(engine: &'static Engine) -> Project {
     project
 }
 
-fn run(project: &Project, script: &str) {
+pub(super) fn run(project: &Project, script: &str) {
     project.engine.docker(&["exec", &project.container(), "sh", "-c", script]);
 }
 
-fn import(world: &ProjectFixture, lines: &str) {
+pub(super) fn import(world: &ProjectFixture, lines: &str) {
     let (url, key) = world.coordinates(".env.local");
     let url = format!("{url}/api/import?format=jsonLines&mode=append&tableName=messages");
     let request = reqwest::Client::builder().no_proxy().build().unwrap().post(url);
@@ -45,13 +45,13 @@ fn import(world: &ProjectFixture, lines: &str) {
     assert!(runtime.block_on(request.send()).unwrap().status().is_success());
 }
 
-fn documents(project: &Project) -> u64 {
+pub(super) fn documents(project: &Project) -> u64 {
     let run = project.world.run_expecting(0, &["archive", "dev", "--out", "count.zip", "--json"]);
     std::fs::remove_file(project.world.folder.join("count.zip")).unwrap();
     run.document()["tables"].as_array().unwrap().iter().map(|table| table["documents"].as_u64().unwrap()).sum()
 }
 
-fn file(project: &Project) -> Vec<u8> {
+pub(super) fn file(project: &Project) -> Vec<u8> {
     let to = project.world.folder.join("a.blob");
     project.engine.docker(&["cp", &format!("{}:{FILES}/a.blob", project.container()), to.to_str().unwrap()]);
     std::fs::read(to).unwrap()
@@ -147,7 +147,7 @@ fn a_restore_killed_anywhere_is_completed_by_the_next() {
 }
 
 /// The points of the provider and of the effects, each once: the engine is asked in the same way again and again.
-fn own_points(all: Vec<CrashPoint>) -> Vec<CrashPoint> {
+pub(super) fn own_points(all: Vec<CrashPoint>) -> Vec<CrashPoint> {
     let is_own = |point: &CrashPoint| ["provider.docker.", "host."].iter().any(|part| point.name.starts_with(part));
     all.into_iter().filter(|point| is_own(point) && point.pass == 1).collect()
 }

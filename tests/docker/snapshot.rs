@@ -15,6 +15,7 @@ const ONE: &str = "[backends.dev]\nprovider = \"docker\"\nenv_file = \".env.loca
 const CREATE: &[&str] = &["snapshot", "create", "dev"];
 /// More than one chunk, and no multiple of a block.
 const FILE_BYTES: u64 = 700_001;
+const BLOB: &str = "/convex/data/storage/files/a.blob";
 
 fn new_project(engine: &'static Engine) -> Project {
     let project = Project::new(engine, ONE);
@@ -70,10 +71,41 @@ fn a_snapshot_has_everything_and_its_backend_runs_on() {
         let name = hex::encode(Sha256::digest(piece));
         assert!(out.join("chunks").join(&name[..2]).join(&name).exists(), "{name}");
     }
+}
 
-    let fork = world.run_expecting(4, &["fork", "dev", "copy", "--exact", "--yes", "--json"]);
-    assert_eq!(fork.errors(), ["fork.unsupported"]);
+#[test]
+fn a_fork_has_the_data_of_its_source_in_a_volume_or_a_folder() {
+    let engine = engine_or_skip!();
+    let project = new_project(engine);
+    let world = &project.world;
+    let original = engine.docker(&["exec", &project.container(), "cat", BLOB]);
+    let other = |name: &str, provider: &str| {
+        format!(
+            "[backends.{name}]\nprovider = \"{provider}\"\nenv_file = \"{name}.env\"\n[backends.{name}.env]\nWORD = \"two\"\n"
+        )
+    };
+    let copies = format!("{ONE}{}[backends.copy.docker]\nIMAGE\n{}", other("copy", "docker"), other("here", "simulated"));
+    project.manifest(&copies);
+    for name in ["copy", "here"] {
+        let fork = world.run_expecting(0, &["fork", "dev", name, "--exact", "--yes", "--json"]).document();
+        assert_eq!(fork["state"], "paused", "{fork:#}");
+        world.run_expecting(0, &["resume", name]);
+        world.assert_reachable(&format!("{name}.env"), &format!("{}-{name}", project.name));
+    }
     world.assert_converged();
+    let containers = engine.containers(&project.name, "backend");
+    assert_eq!(containers.len(), 2);
+    for container in containers {
+        assert_eq!(engine.docker(&["exec", &container, "cat", BLOB]), original);
+    }
+    let mut folders = Vec::new();
+    fixture::walk(&world.home.join("backends"), &mut |path| {
+        if path.ends_with("data/storage/files/a.blob") {
+            folders.push(std::fs::metadata(path).unwrap().len());
+        }
+    });
+    assert_eq!(folders, [FILE_BYTES]);
+    assert!(!world.home.join("moves").exists() || std::fs::read_dir(world.home.join("moves")).unwrap().next().is_none());
 }
 
 #[test]

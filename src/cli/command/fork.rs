@@ -10,7 +10,7 @@ use crate::app::{AppError, LoadedManifest, check_ownership, lifecycle, select_ba
 use crate::cli::args::{BackendArg, Fork as Args};
 use crate::cli::context::Context;
 use crate::cli::terminal::Terminal;
-use crate::model::{ActualBackend, Desired, Diagnostic, Exit, Location, Snapshot};
+use crate::model::{ActualBackend, Desired, DesiredBackend, Diagnostic, Exit, Snapshot};
 
 /// Copies a backend into a new one, which starts paused.
 pub(super) async fn run(context: &Context, args: &Args) -> Result<Exit, AppError> {
@@ -20,7 +20,7 @@ pub(super) async fn run(context: &Context, args: &Args) -> Result<Exit, AppError
     let control = context.embedded(Some(desired))?;
     let snapshot = control.snapshot(&project).await?;
     check_ownership(&snapshot, Some(desired))?;
-    let source = source(&snapshot, args)?;
+    let source = source(&snapshot, args, desired.backends.get(to))?;
     context.printer.status(&format!(
         "`{to}` gets a copy of everything that `{from}` has: documents, files, code, variables, crons, jobs that wait, and log sinks. \
          `{from}` stops for the copy of its database and is not changed. `{to}` starts paused; once it is resumed, its crons and jobs run \
@@ -67,7 +67,7 @@ pub(super) async fn resume(context: &Context, args: &BackendArg) -> Result<Exit,
 }
 
 /// Returns the backend that is copied, where a fork of it can be made.
-fn source(snapshot: &Snapshot, args: &Args) -> Result<ActualBackend, AppError> {
+fn source(snapshot: &Snapshot, args: &Args, declared: Option<&DesiredBackend>) -> Result<ActualBackend, AppError> {
     let (from, to) = (&args.from, &args.to);
     let refused = |code: &str, message: String, help: String| {
         Err(AppError::new(Exit::Refused, Diagnostic::new(code, message).with_help(help)))
@@ -82,12 +82,20 @@ fn source(snapshot: &Snapshot, args: &Args) -> Result<ActualBackend, AppError> {
         return refused("fork.exists", message, "choose another name".to_owned());
     }
     match snapshot.backends.iter().find(|backend| backend.name == *from) {
-        Some(backend) if backend.recorded.provider.descriptor().location != Location::Process => refused(
-            "fork.unsupported",
-            format!("forks of `{from}` are not available: provider `{}` does not replace data yet", backend.recorded.provider),
-            format!("take an archive instead\n    convexinfra archive {from} --out {from}.zip"),
-        ),
-        Some(backend) => Ok(backend.clone()),
+        Some(backend) => {
+            // What the manifest declares for the copy, or a block like that of the source.
+            let of_copy = declared.map_or(backend.recorded.provider, |declared| declared.spec.provider);
+            match [backend.recorded.provider, of_copy].into_iter().find(|provider| !provider.descriptor().takes_snapshots) {
+                None => Ok(backend.clone()),
+                Some(provider) => refused(
+                    "fork.unsupported",
+                    format!(
+                        "`{from}` cannot be copied to `{to}`: provider `{provider}` neither gives nor takes a copy of its data"
+                    ),
+                    format!("take an archive instead\n    convexinfra archive {from} --out {from}.zip"),
+                ),
+            }
+        }
         None => refused(
             "fork.no_source",
             format!("there is no backend `{from}` that could be copied"),

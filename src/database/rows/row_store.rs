@@ -183,6 +183,12 @@ impl RowStore {
         }
     }
 
+    /// Returns the file that was loaded and is not published yet; none on a server.
+    pub fn loaded_file(&self) -> Option<PathBuf> {
+        let Self::Sqlite(path) = self else { return None };
+        Some(Stage::Loading.file(path)).filter(|loaded| loaded.exists())
+    }
+
     /// Deletes the file of a load that is not gone on with. What is loaded on a server stays locked.
     pub fn discard_loading(&self) {
         if let Self::Sqlite(path) = self {

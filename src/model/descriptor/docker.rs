@@ -85,6 +85,7 @@ pub(super) static DESCRIPTOR: ProviderDescriptor = ProviderDescriptor {
     runs_dashboards: true,
     stops: true,
     takes_snapshots: true,
+    moves_rows: true,
     imports: true,
     limit_impact: |path, _, after| match (path, after) {
         // Volumes of an engine have no size.

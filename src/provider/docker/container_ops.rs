@@ -1,6 +1,7 @@
 //! Single operations on one container: create, fill, start, stop, rename, remove, update.
 
 use std::collections::HashMap;
+use std::io;
 use std::time::{Duration, Instant};
 
 use bollard::models::{
@@ -12,10 +13,13 @@ use bollard::query_parameters::{
     StopContainerOptionsBuilder, UploadToContainerOptionsBuilder,
 };
 
+use futures_util::TryStreamExt;
+use futures_util::stream::BoxStream;
+
 use super::desired::{ContainerSpec, PublishedPort};
 use super::engine::{Engine, is_absent, is_conflict};
 use super::inventory::{id_of, inspect_container};
-use super::launch_file::SecretFiles;
+use super::launch_file::{FileOwner, SecretFiles};
 use crate::failpoint;
 use crate::provider::ProviderError;
 
@@ -26,6 +30,8 @@ const PORT_TRIES: u32 = 8;
 const PORT_PAUSE: std::time::Duration = std::time::Duration::from_millis(250);
 /// How long a removal that is under way may take.
 const REMOVAL_TIMEOUT: Duration = Duration::from_secs(120);
+/// How long an engine may take for the data of a backend.
+const UNPACK_TIMEOUT: Duration = Duration::from_secs(12 * 60 * 60);
 /// How long a container is given at least before it is killed, in seconds.
 const MIN_GRACE_S: i32 = 1;
 
@@ -69,6 +75,26 @@ impl Engine {
             .map_err(|error| self.failed("put the credentials into the volume", error))?;
         failpoint::hit("provider.docker.files_sent");
         Ok(())
+    }
+
+    /// Returns the user that an image runs as, by number.
+    pub(super) async fn image_user(&self, image: &str) -> Result<FileOwner, ProviderError> {
+        let inspected = self.client.inspect_image(image).await.map_err(|error| self.failed("look at an image", error))?;
+        FileOwner::of_image(image, &inspected.config.and_then(|config| config.user).unwrap_or_default())
+    }
+
+    /// Unpacks a large archive in a container, at the speed at which the engine takes it.
+    pub(super) async fn unpack(
+        &self,
+        id: &str,
+        path: &str,
+        archive: BoxStream<'static, io::Result<Vec<u8>>>,
+        verb: &str,
+    ) -> Result<(), ProviderError> {
+        let options = UploadToContainerOptionsBuilder::default().path(path).build();
+        let body = bollard::body_try_stream(archive.map_ok(Into::into));
+        let client = self.client.clone().with_timeout(UNPACK_TIMEOUT);
+        client.upload_to_container(id, Some(options), body).await.map_err(|error| self.failed(verb, error))
     }
 
     /// Starts a container. That one of its ports is taken is told as that, once it stays taken: a container that was

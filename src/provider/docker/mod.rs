@@ -17,6 +17,7 @@ mod container_ops;
 mod context;
 mod dashboard;
 mod database;
+mod database_archive;
 mod desired;
 mod diff;
 mod engine;
@@ -74,7 +75,7 @@ pub use self::recovery::{Orphan, RecoveredBackend};
 use self::rollout::{Fallback, Rollout};
 use self::servers::Servers;
 pub use self::ssh::{SshError, SshFailure};
-use super::kit::data_place::{DataPlace, DataVolume, StagedVolume, StagingPlace, VolumeAccess};
+use super::kit::data_place::{DataPlace, DataVolume, DatabasePlace, StagedVolume, StagingPlace, VolumeAccess};
 use super::kit::keyed_lock::KeyedLock;
 use super::{
     FoundBackend, LogChunk, LogPosition, PlaceFindings, ProgressFn, Provider, ProviderError, StateJournal, async_trait,
@@ -349,6 +350,10 @@ impl Provider for Docker {
 
     fn data_place(&self, resolved: &ResolvedBackend) -> Result<DataPlace, ProviderError> {
         volume_reader::require_own_volume(resolved).map(|()| DataPlace::Volume)
+    }
+
+    fn database_place(&self, resolved: &ResolvedBackend) -> Option<DatabasePlace> {
+        volume_reader::require_whole_volume(resolved).ok().map(|()| DatabasePlace::Volume)
     }
 
     async fn open_volume(

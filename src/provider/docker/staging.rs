@@ -4,11 +4,9 @@
 //! the next switch; one that was taken over and carries no labels stays for good.
 
 use std::io;
-use std::time::Duration;
 
 use bollard::models::VolumeCreateRequest;
-use bollard::query_parameters::{RemoveVolumeOptions, UploadToContainerOptionsBuilder};
-use futures_util::TryStreamExt;
+use bollard::query_parameters::RemoveVolumeOptions;
 use futures_util::stream::BoxStream;
 
 use super::Docker;
@@ -23,8 +21,6 @@ use crate::model::{Digest, ProviderState, RELEASE_CREATED, ResolvedBackend, SWIT
 use crate::provider::kit::data_place::{StagedVolume, StagingPlace};
 use crate::provider::{ProviderError, async_trait};
 
-/// How long an engine may take for the data of a backend.
-const UPLOAD_TIMEOUT: Duration = Duration::from_secs(12 * 60 * 60);
 /// The last that is written into a staged volume.
 const MARKER: &str = "credentials/staged";
 
@@ -66,9 +62,7 @@ impl Docker {
         let seen = self.inventory(&engine, resolved).await?;
         let name = staged_name(resolved, &current_volume(resolved, &seen)?, id);
         let image = probe_image(resolved, &seen)?;
-        let inspected = engine.client.inspect_image(&image).await.map_err(|error| engine.failed("look at an image", error))?;
-        let user = inspected.config.and_then(|config| config.user).unwrap_or_default();
-        let owner = FileOwner::of_image(&image, &user)?;
+        let owner = engine.image_user(&image).await?;
         let control_plane = self.control_plane.clone();
         Ok(Box::new(OpenStaging { engine, resolved: resolved.clone(), name, image, owner, control_plane }))
     }
@@ -175,11 +169,7 @@ impl OpenStaging {
     /// Writes an archive into the empty volume, and marks it as whole.
     async fn fill(&self, probe: &str, archive: BoxStream<'static, io::Result<Vec<u8>>>) -> Result<(), ProviderError> {
         // The volume's own folder gets its owner as well, which it would not from an archive of what is in it.
-        let options = UploadToContainerOptionsBuilder::default().path("/").build();
-        let body = bollard::body_try_stream(archive.map_ok(Into::into));
-        let client = self.engine.client.clone().with_timeout(UPLOAD_TIMEOUT);
-        let written = client.upload_to_container(probe, Some(options), body).await;
-        written.map_err(|error| self.engine.failed("write the data into the volume", error))?;
+        self.engine.unpack(probe, "/", archive, "write the data into the volume").await?;
         failpoint::hit("provider.docker.volume_filled");
         let mut marker = SecretFiles::new(probe::TARGET, self.owner);
         marker.add(MARKER, b"");

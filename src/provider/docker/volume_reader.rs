@@ -4,6 +4,7 @@
 //! meanwhile.
 
 use std::io::{self, Cursor, Read};
+use std::path::Path;
 use std::time::Duration;
 
 use bollard::query_parameters::DownloadFromContainerOptionsBuilder;
@@ -11,6 +12,7 @@ use futures_util::StreamExt;
 use tokio::sync::mpsc;
 
 use super::Docker;
+use super::database_archive;
 use super::desired::ExtraMount;
 use super::engine::{Engine, is_absent};
 use super::image::{ImagePin, backend_reference};
@@ -33,11 +35,16 @@ const SILENCE: Duration = Duration::from_secs(120);
 /// Refuses a backend whose database or files are not in its volume.
 pub(super) fn require_own_volume(resolved: &ResolvedBackend) -> Result<(), ProviderError> {
     require_own_data(resolved)?;
+    require_whole_volume(resolved)
+}
+
+/// Refuses a backend that has something else mounted into its data.
+pub(super) fn require_whole_volume(resolved: &ResolvedBackend) -> Result<(), ProviderError> {
     let mounts = resolved.spec.settings.docker.mounts.iter().filter_map(|text| ExtraMount::parse(text));
     match mounts.map(|mount| mount.target).find(|target| target.trim_end_matches('/').starts_with(DATA)) {
         None => Ok(()),
         Some(target) => Err(ProviderError::Unsupported(format!(
-            "snapshots of `{}` are not available: `{target}` is mounted into its data",
+            "the data of `{}` cannot be read as a whole: `{target}` is mounted into it",
             resolved.name
         ))),
     }
@@ -50,7 +57,7 @@ impl Docker {
         resolved: &ResolvedBackend,
         access: VolumeAccess,
     ) -> Result<Box<dyn DataVolume>, ProviderError> {
-        require_own_volume(resolved)?;
+        require_whole_volume(resolved)?;
         let engine = self.engine_of(&resolved.spec).await?;
         let _lock = self.locks.lock(&resolved.id).await;
         let seen = self.inventory(&engine, resolved).await?;
@@ -60,15 +67,16 @@ impl Docker {
             place: format!("volume {}", names.volume(ResourceRole::Data)),
         };
         let volume = seen.volume(ResourceRole::Data, resolved).ok_or_else(missing)?.name.clone();
-        if access == VolumeAccess::Exclusive
+        if access != VolumeAccess::Shared
             && let Some(user) = volume_users::writers(&engine, &volume, &[]).await?.into_iter().next()
         {
             let (is_composed, user, container) = (user.compose.is_some(), user.to_string(), user.name);
             return Err(ProviderError::VolumeShared { volume, user, container, is_composed });
         }
         let image = probe_image(resolved, &seen)?;
-        let probe = probe::create(&engine, resolved, &volume, ProbeMount::ReadOnly, &image, &self.control_plane).await?;
-        Ok(Box::new(OpenVolume { engine, probe }))
+        let mount = if access == VolumeAccess::Writable { ProbeMount::Writable } else { ProbeMount::ReadOnly };
+        let probe = probe::create(&engine, resolved, &volume, mount, &image, &self.control_plane).await?;
+        Ok(Box::new(OpenVolume { engine, probe, image }))
     }
 }
 
@@ -86,6 +94,7 @@ pub(super) fn probe_image(resolved: &ResolvedBackend, seen: &Inventory) -> Resul
 struct OpenVolume {
     engine: Engine,
     probe: String,
+    image: String,
 }
 
 #[async_trait]
@@ -104,6 +113,13 @@ impl DataVolume for OpenVolume {
         };
         failpoint::hit("provider.docker.volume_read");
         Ok(Some(Box::new(ArchiveReader { piece: Cursor::new(piece), pieces })))
+    }
+
+    async fn replace_database(&self, database: &Path) -> Result<(), ProviderError> {
+        let archive = database_archive::stream(database, self.engine.image_user(&self.image).await?).await?;
+        self.engine.unpack(&self.probe, probe::TARGET, archive, "write the database into the volume").await?;
+        failpoint::hit("provider.docker.database_replaced");
+        Ok(())
     }
 
     async fn close(&self) -> Result<(), ProviderError> {

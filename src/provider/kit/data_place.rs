@@ -1,7 +1,7 @@
 //! Where the data of a backend lies, and a volume of it that only an engine reads.
 
 use std::io::{self, Read};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use futures_util::stream::BoxStream;
 
@@ -16,6 +16,15 @@ pub enum DataPlace {
     Volume,
 }
 
+/// Locates the database of a backend on SQLite.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum DatabasePlace {
+    /// A file of this machine, by the path at which the backend looks for it.
+    File(PathBuf),
+    /// A file in its volume, which is opened with [`Provider::open_volume`](crate::provider::Provider::open_volume).
+    Volume,
+}
+
 /// Says what may happen to a volume while it is open.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum VolumeAccess {
@@ -23,6 +32,8 @@ pub enum VolumeAccess {
     Exclusive,
     /// Its backend may run on it.
     Shared,
+    /// Nothing else writes to it: its database can be replaced.
+    Writable,
 }
 
 /// An open volume with the data of a backend.
@@ -31,6 +42,10 @@ pub trait DataVolume: Send + Sync {
     /// Reads a file or a folder of the data as a tar archive; none where it is not there. An archive is read to its end, on a
     /// thread that may block, before the next one is asked for.
     async fn read(&self, path: &str) -> Result<Option<Box<dyn Read + Send>>, ProviderError>;
+
+    /// Writes a file of this machine over the database of the data, and empties what SQLite keeps beside one. A database that
+    /// was not written to its end is of no use.
+    async fn replace_database(&self, database: &Path) -> Result<(), ProviderError>;
 
     /// Closes the volume.
     async fn close(&self) -> Result<(), ProviderError>;
