@@ -10,6 +10,8 @@ use futures_util::future::BoxFuture;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio_postgres::tls::{ChannelBinding, TlsConnect, TlsStream};
 
+use super::message_headers::MessageHeaders;
+
 /// Says how much a server may send; none for no limit.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct MessageLimits {
@@ -28,54 +30,34 @@ impl MessageLimits {
     pub(super) const NONE: Self = Self { message: None, total: None };
 }
 
-/// Follows the headers of messages: one byte of type, four of length, which counts itself and not the type.
+/// Counts what a server sends, and follows its headers: one byte of type, four of length, which counts itself and not the type.
 #[derive(Debug)]
-struct Headers {
+struct Counted {
     limits: MessageLimits,
-    header: [u8; 5],
-    filled: usize,
-    /// How much of the current message's body is still to come.
-    body: usize,
+    headers: MessageHeaders<5>,
     total: u64,
 }
 
-impl Headers {
-    fn new(limits: MessageLimits) -> Self {
-        Self { limits, header: [0; 5], filled: 0, body: 0, total: 0 }
+impl Counted {
+    const fn new(limits: MessageLimits) -> Self {
+        Self { limits, headers: MessageHeaders::new(), total: 0 }
     }
 
-    fn take(&mut self, mut bytes: &[u8]) -> Result<(), Error> {
+    fn take(&mut self, bytes: &[u8]) -> Result<(), Error> {
         self.total += bytes.len() as u64;
         if let Some(most) = self.limits.total.filter(|most| self.total > *most) {
             return Err(Error::new(ErrorKind::InvalidData, format!("the server sent more than {most} bytes")));
         }
-        while !bytes.is_empty() {
-            if self.body > 0 {
-                let skipped = self.body.min(bytes.len());
-                self.body -= skipped;
-                bytes = bytes.get(skipped..).unwrap_or_default();
-                continue;
+        self.headers.follow(bytes, |[_, length @ ..]| {
+            let length = u32::from_be_bytes(length) as usize;
+            match self.limits.message.filter(|most| length > *most) {
+                None => Ok(length.saturating_sub(4)),
+                Some(most) => Err(Error::new(
+                    ErrorKind::InvalidData,
+                    format!("the server announced a message of {length} bytes, and {most} are the most"),
+                )),
             }
-            let Some((byte, rest)) = bytes.split_first() else { break };
-            if let Some(place) = self.header.get_mut(self.filled) {
-                *place = *byte;
-            }
-            self.filled += 1;
-            bytes = rest;
-            if self.filled == self.header.len() {
-                let [_, length @ ..] = self.header;
-                let length = u32::from_be_bytes(length) as usize;
-                if let Some(most) = self.limits.message.filter(|most| length > *most) {
-                    return Err(Error::new(
-                        ErrorKind::InvalidData,
-                        format!("the server announced a message of {length} bytes, and {most} are the most"),
-                    ));
-                }
-                self.body = length.saturating_sub(4);
-                self.filled = 0;
-            }
-        }
-        Ok(())
+        })
     }
 }
 
@@ -83,12 +65,12 @@ impl Headers {
 #[derive(Debug)]
 pub(super) struct Limited<S> {
     stream: S,
-    headers: Headers,
+    counted: Counted,
 }
 
 impl<S> Limited<S> {
     pub(super) fn new(stream: S, limits: MessageLimits) -> Self {
-        Self { stream, headers: Headers::new(limits) }
+        Self { stream, counted: Counted::new(limits) }
     }
 }
 
@@ -97,7 +79,7 @@ impl<S: AsyncRead + Unpin> AsyncRead for Limited<S> {
         let this = self.get_mut();
         let before = buffer.filled().len();
         match Pin::new(&mut this.stream).poll_read(context, buffer) {
-            Poll::Ready(Ok(())) => Poll::Ready(this.headers.take(buffer.filled().get(before..).unwrap_or_default())),
+            Poll::Ready(Ok(())) => Poll::Ready(this.counted.take(buffer.filled().get(before..).unwrap_or_default())),
             other => other,
         }
     }
@@ -155,18 +137,18 @@ mod tests {
             bytes.extend(std::iter::repeat_n(0xff, body));
         }
         for piece in [1, 2, 5, 6, 1000] {
-            let mut headers = Headers::new(MessageLimits::FOREIGN);
+            let mut counted = Counted::new(MessageLimits::FOREIGN);
             for part in bytes.chunks(piece) {
-                headers.take(part).unwrap();
+                counted.take(part).unwrap();
             }
-            assert_eq!((headers.filled, headers.body), (0, 0), "{piece}");
+            assert!(counted.headers.is_between_messages(), "{piece}");
         }
     }
 
     #[test]
     fn an_announced_size_is_refused_before_its_body_comes() {
-        let mut headers = Headers::new(MessageLimits::FOREIGN);
-        let error = headers.take(&[b'R', 0x7f, 0xff, 0xff, 0xff]).unwrap_err();
+        let mut counted = Counted::new(MessageLimits::FOREIGN);
+        let error = counted.take(&[b'R', 0x7f, 0xff, 0xff, 0xff]).unwrap_err();
         assert!(error.to_string().contains("announced a message of 2147483647 bytes"), "{error}");
     }
 }

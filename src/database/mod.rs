@@ -12,6 +12,7 @@
 mod admin;
 pub mod connect;
 mod error;
+mod message_headers;
 mod message_limit;
 mod mysql;
 mod mysql_error;

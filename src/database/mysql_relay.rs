@@ -12,6 +12,8 @@ use std::time::Duration;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 
+use super::message_headers::MessageHeaders;
+
 /// The most bytes of one packet before the driver sends its first command: a key of 8,192 bits has 1,450.
 const MAX_LOGIN_PACKET: usize = 2048;
 /// How much is passed on at once.
@@ -54,45 +56,16 @@ async fn relay(driver: TcpStream, server: TcpStream) -> Result<(), Error> {
     }
 }
 
-/// The header of a packet.
+/// The header of a packet: three bytes of length, which counts the body only, and a sequence number.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 struct PacketHeader {
     length: usize,
     sequence: u8,
 }
 
-/// Follows the headers of packets: three bytes of length, which counts the body only, and a sequence number.
-#[derive(Debug, Default)]
-struct Headers {
-    header: [u8; 4],
-    filled: usize,
-    /// How much of the current packet's body is still to come.
-    body: usize,
-}
-
-impl Headers {
-    fn follow(&mut self, mut bytes: &[u8], check: &impl Fn(PacketHeader) -> Result<(), Error>) -> Result<(), Error> {
-        while !bytes.is_empty() {
-            if self.body > 0 {
-                let skipped = self.body.min(bytes.len());
-                self.body -= skipped;
-                bytes = bytes.get(skipped..).unwrap_or_default();
-                continue;
-            }
-            let Some((byte, rest)) = bytes.split_first() else { break };
-            if let Some(place) = self.header.get_mut(self.filled) {
-                *place = *byte;
-            }
-            self.filled += 1;
-            bytes = rest;
-            if self.filled == self.header.len() {
-                let [low, middle, high, sequence] = self.header;
-                self.body = u32::from_le_bytes([low, middle, high, 0]) as usize;
-                self.filled = 0;
-                check(PacketHeader { length: self.body, sequence })?;
-            }
-        }
-        Ok(())
+impl PacketHeader {
+    const fn read([low, middle, high, sequence]: [u8; 4]) -> Self {
+        Self { length: u32::from_le_bytes([low, middle, high, 0]) as usize, sequence }
     }
 }
 
@@ -102,14 +75,17 @@ async fn pass(
     mut to: impl AsyncWrite + Unpin,
     check: impl Fn(PacketHeader) -> Result<(), Error>,
 ) -> Result<(), Error> {
-    let (mut headers, mut piece) = (Headers::default(), vec![0; PIECE]);
+    let (mut headers, mut piece) = (MessageHeaders::new(), vec![0; PIECE]);
     loop {
         let length = from.read(&mut piece).await?;
         let bytes = piece.get(..length).unwrap_or_default();
         if bytes.is_empty() {
             return Ok(());
         }
-        headers.follow(bytes, &check)?;
+        headers.follow(bytes, |header| {
+            let packet = PacketHeader::read(header);
+            check(packet).map(|()| packet.length)
+        })?;
         to.write_all(bytes).await?;
     }
 }
@@ -127,12 +103,13 @@ mod tests {
     fn headers_are_found_in_any_pieces() {
         let bytes = [packet(0, 0), packet(1, 1), packet(2, 70_000), packet(3, 5)].concat();
         for piece in [1, 3, 4, 5, 100_000] {
-            let (mut headers, seen) = (Headers::default(), std::cell::RefCell::new(Vec::new()));
-            let note = |header: PacketHeader| {
-                seen.borrow_mut().push((header.sequence, header.length));
-                Ok(())
+            let (mut headers, seen) = (MessageHeaders::new(), std::cell::RefCell::new(Vec::new()));
+            let note = |header| {
+                let packet = PacketHeader::read(header);
+                seen.borrow_mut().push((packet.sequence, packet.length));
+                Ok(packet.length)
             };
-            bytes.chunks(piece).for_each(|part| headers.follow(part, &note).unwrap());
+            bytes.chunks(piece).for_each(|part| headers.follow(part, note).unwrap());
             assert_eq!(seen.into_inner(), [(0, 0), (1, 1), (2, 70_000), (3, 5)], "{piece}");
         }
     }

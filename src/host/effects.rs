@@ -108,14 +108,20 @@ impl Host {
         }
     }
 
+    /// Returns the provider of a backend that is about to start, after the check that its release may open its data.
+    async fn provider_to_start(&self, placement: &ResolvedBackend) -> Result<&dyn Provider, EffectFailure> {
+        let provider = self.provider(placement.spec.provider)?;
+        self.check_data_version(placement).await?;
+        Ok(provider)
+    }
+
     async fn ensure(
         &self,
         placement: &ResolvedBackend,
         notice: ProgressFn<'_>,
         journal: &dyn StateJournal,
     ) -> Result<ProviderState, EffectFailure> {
-        let provider = self.provider(placement.spec.provider)?;
-        self.check_data_version(placement).await?;
+        let provider = self.provider_to_start(placement).await?;
         provider.ensure_recorded(placement, notice, journal).await.map_err(|error| effect_failure(placement, &error))
     }
 
@@ -125,8 +131,7 @@ impl Host {
         notice: ProgressFn<'_>,
         journal: &dyn StateJournal,
     ) -> Result<ProviderState, EffectFailure> {
-        let provider = self.provider(placement.spec.provider)?;
-        self.check_data_version(placement).await?;
+        let provider = self.provider_to_start(placement).await?;
         provider.start_release(placement, notice, journal).await.map_err(|error| effect_failure(placement, &error))
     }
 
