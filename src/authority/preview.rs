@@ -43,7 +43,7 @@ impl<S: Store> Authority<S> {
             let change = self.check_put(rows, project, request, row.as_ref(), &put)?;
             let placement = match &row {
                 // What it moves to has nothing of it yet.
-                Some(row) if change == PutChange::Move => ResolvedBackend { has_been_ready: false, ..self.resolve(row)? },
+                Some(row) if change == PutChange::Move => self.resolve(row)?.into_move_target(),
                 Some(row) => self.resolve(row)?,
                 None => match self.find_retained(rows, project, &request.backend, &put)? {
                     Some(kept) => ResolvedBackend {

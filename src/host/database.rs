@@ -226,6 +226,8 @@ fn database_spec(placement: &ResolvedBackend, files_folder: Option<PathBuf>) -> 
         expectation: if placement.has_been_ready { Expectation::MustExist } else { Expectation::MayCreate },
         files: match (&placement.spec.files, files_folder) {
             (Files::S3(_), _) => FileStore::Remote,
+            // They are those of before, and not compared with what an earlier try has copied.
+            _ if placement.is_move_target() => FileStore::Remote,
             (Files::Local, Some(folder)) => FileStore::Folder(folder),
             (Files::Local, None) => FileStore::NewVolume,
         },

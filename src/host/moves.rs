@@ -79,9 +79,8 @@ impl Host {
             self.new_exchange(target)?;
         }
         if target.spec.has_own_server() {
-            // Nothing of the backend has to be there.
-            let fresh = ResolvedBackend { has_been_ready: false, ..without_lock(target) };
-            if let EffectResult::Failed(failure) = storage::prepare(self, &fresh, notice).await {
+            let target = target.clone().into_move_target();
+            if let EffectResult::Failed(failure) = storage::prepare(self, &target, notice).await {
                 return Err(failure);
             }
         }
@@ -269,11 +268,4 @@ impl Host {
             None => finding.into(),
         }
     }
-}
-
-/// Returns a target without the note of the lock, which is about the source.
-fn without_lock(target: &ResolvedBackend) -> ResolvedBackend {
-    let mut target = target.clone();
-    target.provider_state.remove(crate::model::MOVE_LOCK);
-    target
 }

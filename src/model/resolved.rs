@@ -42,6 +42,23 @@ pub struct ResolvedBackend {
     pub provider_state: ProviderState,
 }
 
+impl ResolvedBackend {
+    /// Returns the backend as the target of a move of its rows: the database has nothing of it yet, its files stay where they are,
+    /// and the lock is the source's.
+    #[must_use]
+    pub fn into_move_target(mut self) -> Self {
+        self.has_been_ready = false;
+        self.provider_state.remove(MOVE_LOCK);
+        self.provider_state.insert(MOVE_TARGET.to_owned(), "true".to_owned());
+        self
+    }
+
+    /// Returns whether it is the target of a move.
+    pub fn is_move_target(&self) -> bool {
+        self.provider_state.contains_key(MOVE_TARGET)
+    }
+}
+
 /// Two ports of this machine.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize, schemars::JsonSchema)]
 pub struct PortPair {
@@ -78,6 +95,8 @@ pub const DATA_KEYS: [&str; 3] = [DATA_VOLUME, VOLUME_BEFORE, SWITCHED_TO];
 /// The key under which the control plane notes that the data of a backend is moving, so that it may be locked where it is
 /// recorded to be.
 pub const MOVE_LOCK: &str = "move.lock";
+/// The key that marks a backend as the target of a move. It is never recorded.
+const MOVE_TARGET: &str = "move.target";
 
 /// The key under which a provider notes where the dashboard of a backend is.
 pub const DASHBOARD_URL: &str = "dashboard_url";

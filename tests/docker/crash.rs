@@ -145,8 +145,9 @@ impl OwnEngine {
         for left in ["docker.pid", "exec/containerd/containerd.pid"] {
             let _ = fs::remove_file(path(left));
         }
+        // It shares the default bridge: one that is to have none removes that of every engine of this machine.
         let daemon = Command::new("dockerd")
-            .args(["--bridge", "none", "--iptables=false", "--host", &engine.host])
+            .args(["--iptables=false", "--host", &engine.host])
             .args(["--exec-root", &path("exec"), "--pidfile", &path("docker.pid")])
             .args(if more.iter().any(|word| word == "--data-root") {
                 vec![]
