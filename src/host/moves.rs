@@ -198,13 +198,16 @@ impl Host {
     ) -> Result<(), EffectFailure> {
         let from = self.row_store(source).await?;
         let failed = |error: RowError| self.row_failure(source, &error);
-        if from.is_locked().await.map_err(failed)? {
+        // What is in a volume is never locked, and its copy may be gone already.
+        if self.is_in_volume(source) || from.is_locked().await.map_err(failed)? {
             // It may run on the target already.
             self.stop_for_move(source).await?;
             if let Err(failure) = self.lock_target(target).await {
                 notice(format!("the place that was moved to could not be locked: {}", failure.finding.message));
             }
-            from.unlock().await.map_err(failed)?;
+            if !self.is_in_volume(source) {
+                from.unlock().await.map_err(failed)?;
+            }
         }
         if let Ok(to) = self.row_store(target).await {
             to.discard_loading();
@@ -218,13 +221,11 @@ impl Host {
     /// Locks what was published, and leaves alone what was not.
     async fn lock_target(&self, target: &ResolvedBackend) -> Result<(), EffectFailure> {
         let to = self.row_store(target).await?;
-        let is_published = match &to {
-            // No container of the source opens it.
-            RowStore::Sqlite(_) if self.is_in_volume(target) => false,
-            RowStore::Sqlite(path) => path.exists(),
-            RowStore::Server(..) => !to.is_locked().await.map_err(|error| self.row_failure(target, &error))?,
-        };
-        if is_published { to.lock().await.map_err(|error| self.row_failure(target, &error)) } else { Ok(()) }
+        match to.require_loadable().await {
+            Ok(()) => Ok(()),
+            Err(RowError::InUse { .. }) => to.lock().await.map_err(|error| self.row_failure(target, &error)),
+            Err(error) => Err(self.row_failure(target, &error)),
+        }
     }
 
     async fn stop_for_move(&self, placement: &ResolvedBackend) -> Result<(), EffectFailure> {
