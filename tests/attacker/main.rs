@@ -41,6 +41,16 @@ struct Target {
 /// The holders of tokens that open something.
 const HOLDERS: [&str; 5] = ["read", "apply", "destroy", "operator", "stranger"];
 
+impl Drop for Target {
+    fn drop(&mut self) {
+        // It would start again what is killed.
+        if !self.server.has_ended() {
+            self.server.kill();
+        }
+        fixture::end_processes_of(&self.folder.path().join("home"));
+    }
+}
+
 impl Target {
     /// Starts a server that takes small bodies.
     fn new() -> Self {

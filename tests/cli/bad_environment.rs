@@ -4,10 +4,9 @@
 
 use std::fs;
 use std::net::TcpListener;
-use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
-use fixture::{CommandResult, ProjectFixture};
+use fixture::{CommandResult, ProjectFixture, Tmpfs};
 
 pub(super) const ONE: &str = "project = \"gremlin\"\n\n[backends.dev]\nprovider = \"simulated\"\n";
 
@@ -22,31 +21,12 @@ pub(super) fn fails(world: &ProjectFixture, exit: i32, words: &[&str], code: &st
     run
 }
 
-/// A file system of its own; none where we may not mount one.
-struct Mount(PathBuf);
-
-impl Mount {
-    fn new(folder: &Path, options: &str) -> Option<Self> {
-        fs::create_dir_all(folder).unwrap();
-        let mut command = Command::new("mount");
-        command.args(["-t", "tmpfs", "-o", options, "tmpfs"]).arg(folder).stderr(Stdio::null());
-        let mounted = cfg!(target_os = "linux") && command.status().is_ok_and(|status| status.success());
-        mounted.then(|| Self(folder.to_owned()))
-    }
-}
-
-impl Drop for Mount {
-    fn drop(&mut self) {
-        let _ = Command::new("umount").arg("-l").arg(&self.0).status();
-    }
-}
-
 #[test]
 fn a_home_that_cannot_be_written() {
     let mut world = ProjectFixture::new(ONE);
     // Root may write everywhere but on a file system that nobody can write on.
     let folder = world.root().join("mounted");
-    let Some(_mount) = Mount::new(&folder, "ro,size=1m") else {
+    let Some(_mount) = Tmpfs::mount(&folder, "ro,size=1m") else {
         return println!("surroundings: no read-only home, because nothing can be mounted here");
     };
     world.set("CONVEXINFRA_HOME", folder.join("home").to_str().unwrap());
@@ -63,7 +43,7 @@ fn a_home_that_cannot_be_written() {
 fn a_home_that_can_only_be_read_any_more() {
     let mut world = ProjectFixture::new(ONE);
     let folder = world.root().join("mounted");
-    let Some(_mount) = Mount::new(&folder, "size=8m") else {
+    let Some(_mount) = Tmpfs::mount(&folder, "size=8m") else {
         return println!("surroundings: no home that turns read-only, because nothing can be mounted here");
     };
     world.home = folder.join("home");
@@ -92,7 +72,7 @@ fn a_home_that_can_only_be_read_any_more() {
 fn a_full_disk() {
     let mut world = ProjectFixture::new(ONE);
     let folder = world.root().join("mounted");
-    let Some(mount) = Mount::new(&folder, "size=1m") else {
+    let Some(mount) = Tmpfs::mount(&folder, "size=1m") else {
         return println!("surroundings: no full disk, because nothing can be mounted here");
     };
     let home = folder.join("home");
@@ -137,7 +117,7 @@ fn a_full_disk() {
 fn a_full_disk_does_not_keep_backends_from_being_destroyed() {
     let mut world = ProjectFixture::new(ONE);
     let folder = world.root().join("mounted");
-    let Some(mount) = Mount::new(&folder, "size=3m") else {
+    let Some(mount) = Tmpfs::mount(&folder, "size=3m") else {
         return println!("surroundings: no full disk, because nothing can be mounted here");
     };
     world.home = folder.join("home");

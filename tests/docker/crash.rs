@@ -7,6 +7,7 @@ use std::fs;
 use std::process::{Child, Command, Stdio};
 
 use fixture::crash::{CrashPoint, crash_matrix};
+use fixture::{Tmpfs, unmount_below};
 
 use super::commands::Project;
 use super::rig::{BACKEND, DASHBOARD, Engine};
@@ -174,6 +175,8 @@ impl Drop for OwnEngine {
         let pid = rustix::process::Pid::from_raw(i32::try_from(self.daemon.id()).unwrap()).unwrap();
         let _ = rustix::process::kill_process(pid, rustix::process::Signal::TERM);
         let _ = self.daemon.wait();
+        // One that was killed before leaves its data folder mounted on itself, also when its successor ends well.
+        unmount_below(self.engine.folder.path());
     }
 }
 
@@ -330,29 +333,11 @@ fn a_volume_without_labels_that_may_hold_data_is_left_alone() {
     engine.docker(&["volume", "rm", &volume]);
 }
 
-/// A file system that is as large as it is and no larger.
-struct SmallDisk(std::path::PathBuf);
-
-impl SmallDisk {
-    fn new(folder: &std::path::Path, size: &str) -> Self {
-        let options = format!("size={size}");
-        let mounted = Command::new("mount").args(["-t", "tmpfs", "-o", &options, "none"]).arg(folder).status().unwrap();
-        assert!(mounted.success(), "a small disk cannot be mounted");
-        Self(folder.to_owned())
-    }
-}
-
-impl Drop for SmallDisk {
-    fn drop(&mut self) {
-        let _ = Command::new("umount").arg("-l").arg(&self.0).status();
-    }
-}
-
 #[test]
 fn a_full_disk_is_told_and_the_next_command_goes_on() {
     let shared = engine_or_skip!();
     let folder = tempfile::tempdir().unwrap();
-    let disk = SmallDisk::new(folder.path(), "1g");
+    let disk = Tmpfs::mount(folder.path(), "size=1g").expect("a small disk cannot be mounted");
     let own = OwnEngine::with(&["--data-root".to_owned(), folder.path().display().to_string()]);
     own.load(shared, BACKEND);
     let mut project = Project::new(shared, "[backends.dev]\nprovider = \"docker\"\n[backends.dev.docker]\nIMAGE\n");

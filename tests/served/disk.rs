@@ -2,50 +2,18 @@
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::print_stdout)]
 
-use std::fs;
-use std::path::{Path, PathBuf};
-use std::process::{Command, Stdio};
-
-use fixture::{ProjectFixture, Server};
+use fixture::{ProjectFixture, Server, Tmpfs};
 
 const TWO: &str =
     "project = \"gremlin\"\n\n[backends.dev]\nprovider = \"simulated\"\n\n[backends.app]\nprovider = \"simulated\"\n";
 
-/// A file system of its own; none where we may not mount one.
-struct Mount(PathBuf);
-
-impl Mount {
-    fn new(folder: &Path) -> Option<Self> {
-        fs::create_dir_all(folder).unwrap();
-        let mut command = Command::new("mount");
-        command.args(["-t", "tmpfs", "-o", "size=4m", "tmpfs"]).arg(folder).stderr(Stdio::null());
-        let mounted = cfg!(target_os = "linux") && command.status().is_ok_and(|status| status.success());
-        mounted.then(|| Self(folder.to_owned()))
-    }
-
-    fn fill(&self) {
-        let mut filler = fs::File::create(self.0.join("filler")).unwrap();
-        while std::io::Write::write_all(&mut filler, &[0; 4096]).is_ok() {}
-    }
-
-    fn make_room(&self) {
-        fs::remove_file(self.0.join("filler")).unwrap();
-    }
-}
-
-impl Drop for Mount {
-    fn drop(&mut self) {
-        let _ = Command::new("umount").arg("-l").arg(&self.0).status();
-    }
-}
-
 #[test]
 fn a_full_disk_of_a_server_does_not_keep_backends_from_being_destroyed() {
     let mut world = ProjectFixture::new(TWO);
-    let Some(mount) = Mount::new(&world.root().join("mounted")) else {
+    let Some(mount) = Tmpfs::mount(&world.root().join("mounted"), "size=4m") else {
         return println!("served: no full disk, because nothing can be mounted here");
     };
-    world.home = mount.0.join("home");
+    world.home = mount.path().join("home");
     world.set("CONVEXINFRA_HOME", world.home.clone().to_str().unwrap());
     let operator = Server::init(&world.variables);
     let server = Server::start(&world.variables);
