@@ -112,7 +112,8 @@ impl<S: Store> Authority<S> {
             self.seal_secrets(&mut row, &put, now)?;
             row.spec.storage.take_certificates();
             self.allocate(rows, &mut row, &AllocationConflicts::default())?;
-            row.references = note(&self.resolve(&row)?);
+            let noted = note(&self.resolve(&row)?);
+            row.references.extend(noted);
             rows.put_backend(&row)?;
             let who = AuditContext { actor, plan: None, at: now };
             self.record(rows, Some(&lease.project), who, "backend_adopted", Some(&row.name), "")?;
@@ -129,7 +130,10 @@ fn not_adopted(message: String) -> ControlError {
 fn check_adoptable(rows: &dyn Rows, project: &ProjectName, adoption: &Adoption) -> Result<(), AuthorityError> {
     let name = &adoption.name;
     if rows.backend(project, name)?.is_some() {
-        return Err(not_adopted(format!("project `{project}` has a backend `{name}` already")).into());
+        let message = format!("project `{project}` has a backend `{name}` already");
+        let help =
+            format!("choose another name, or drop its record and leave everything else with\n    convexinfra forget {name}");
+        return Err(ControlError::Refused(Diagnostic::new("control.not_adopted", message).with_help(help)).into());
     }
     // Containers are told apart by their identity, and databases are claimed on their servers: two compose stacks of one home
     // may both be called `convex-self-hosted`.

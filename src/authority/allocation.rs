@@ -16,6 +16,9 @@ pub(super) const FIRST_PORT: u16 = 4210;
 /// The last one, below the range from which systems choose ports for outgoing connections.
 const LAST_PORT: u16 = 29_999;
 
+/// Marks ports that were handed out and that their backend has never answered at: no client knows them.
+pub(super) const UNUSED_PORTS: &str = "unused_ports";
+
 /// How many projects may share one joined name before it is an error.
 const MAX_NAME_SUFFIX: u32 = 99;
 

@@ -116,12 +116,12 @@ fn replacing_data_needs_the_scope_destroy_and_a_snapshot_does_not() {
     assert!(matches!(world.accept(&lease, "snapshot/2", "dev", many_lines), Err(AuthorityError::Control(_))));
 }
 
-fn at(release: &str) -> Work {
+pub(super) fn at(release: &str) -> Work {
     put(crate::model::BackendSpec { release: Some(crate::model::Release::parse(release).unwrap()), ..simulated() })
 }
 
-const OLD: &str = "precompiled-2026-06-26-903b8b9";
-const NEW: &str = "precompiled-2026-08-21-652b828";
+pub(super) const OLD: &str = "precompiled-2026-06-26-903b8b9";
+pub(super) const NEW: &str = "precompiled-2026-08-21-652b828";
 
 /// Returns the release and the phase that are recorded.
 fn recorded(world: &World) -> (String, crate::model::Phase) {

@@ -12,7 +12,7 @@ use crate::model::{
 use crate::store::Durability;
 
 /// A backend on a server, with the URL's value.
-fn on_server(url: &str, role: DatabaseRole) -> Work {
+pub(super) fn on_server(url: &str, role: DatabaseRole) -> Work {
     let mut spec = simulated();
     let reference = Some(SecretRef::Env("DATABASE".into()));
     spec.storage = Storage::Postgres(ServerStorage { url: reference, role, ..ServerStorage::default() });

@@ -163,6 +163,8 @@ pub fn store_diagnostic(error: &StoreError) -> Diagnostic {
 #[cfg(test)]
 mod acceptance_tests;
 #[cfg(test)]
+mod allocation_tests;
+#[cfg(test)]
 mod app_tests;
 #[cfg(test)]
 mod compensation_tests;

@@ -4,6 +4,7 @@
 
 use std::sync::atomic::Ordering;
 
+use super::allocation::UNUSED_PORTS;
 use super::operation::AllocationConflicts;
 use super::put_request::PutRequest;
 use super::vault::{SecretSlots, VaultError};
@@ -38,7 +39,10 @@ impl<S: Store> Authority<S> {
         }
         let ports = match row.ports.filter(|_| strangers.ports.is_empty()) {
             Some(ports) => ports,
-            None => allocation::ports(rows, self.first_port, &strangers.ports)?,
+            None => {
+                row.references.insert(UNUSED_PORTS.to_owned(), String::new());
+                allocation::ports(rows, self.first_port, &strangers.ports)?
+            }
         };
         row.ports = Some(ports);
         let noted = allocation::noted_endpoints(&row.spec, &row.references);

@@ -210,22 +210,6 @@ fn ports_and_instance_names_are_given_once() {
 }
 
 #[test]
-fn ports_of_unknown_processes_are_skipped() {
-    let world = world();
-    let lease = world.lease();
-    let (operation, next) = world.accept(&lease, "k", "dev", put(simulated())).unwrap();
-    let Transition::Perform(Effect::Ensure(placement)) = next else { panic!("{next:?}") };
-    let failure = EffectFailure {
-        finding: Diagnostic::new("provider.port_taken", "taken"),
-        conflict: Some(AllocationConflict::Port(placement.ports.api)),
-    };
-    let next = world.authority.advance(&mut operation.unwrap(), EffectResult::Failed(failure), NOW).unwrap();
-    let Transition::Perform(Effect::Ensure(again)) = next else { panic!("{next:?}") };
-    assert_ne!(again.ports, placement.ports);
-    assert_eq!(again.endpoints.url, format!("http://127.0.0.1:{}", again.ports.api));
-}
-
-#[test]
 fn a_failure_is_on_record_and_the_next_attempt_goes_on() {
     let world = world();
     let lease = world.lease();

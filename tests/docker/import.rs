@@ -280,3 +280,31 @@ fn a_volume_without_a_name_is_taken_over_too() {
     world.run_expecting(0, &["destroy", "--yes", "--allow-destroy", "dev"]);
     assert!(!engine.try_docker(&["volume", "inspect", &volume]), "its data was to be destroyed");
 }
+
+/// Nothing knows the ports that it was given, so they are those of a new backend until it answers there.
+#[test]
+fn a_backend_without_published_ports_gets_others_where_its_first_are_taken() {
+    let engine = engine_or_skip!();
+    let project = Project::new(engine, BLOCKS);
+    let world = &project.world;
+    let (name, volume) = (unique("exposed"), unique("exposed-data"));
+    let mount = format!("{volume}:/convex/data");
+    let run =
+        ["run", "-d", "--name", &name, "--network", COMPOSE_NETWORK, "-v", &mount, "-e", "INSTANCE_NAME=exposed", BACKEND];
+    engine.docker(&run);
+    engine.until("it answers", |engine| engine.try_docker(&["exec", &name, "curl", "-fsS", "http://127.0.0.1:3210/version"]));
+    let told = world.run_expecting(0, &["import", "dev", "--container", &name, "--json"]).document();
+    let port: u16 = told["url"].as_str().unwrap().rsplit(':').next().unwrap().parse().unwrap();
+    let taken = std::net::TcpListener::bind(("127.0.0.1", port)).unwrap();
+    let run = world.run_expecting(0, &["apply", "--yes"]);
+    assert!(!run.err.contains("runs again"), "it was stopped for ports that were taken: {run}");
+    world.assert_converged();
+    let (url, _) = world.assert_reachable(".env.local", "exposed");
+    assert!(!url.ends_with(&format!(":{port}")), "{url}");
+    // From here on clients know its ports, so it keeps them.
+    drop(taken);
+    world.run_expecting(0, &["stop", "dev"]);
+    world.run_expecting(0, &["start", "dev"]);
+    assert_eq!(world.assert_reachable(".env.local", "exposed").0, url);
+    world.run_expecting(0, &["destroy", "--yes", "--allow-destroy", "dev"]);
+}

@@ -9,7 +9,7 @@ use super::super::retained::NEVER_ENSURED;
 use super::super::{Authority, AuthorityError};
 use super::acceptance::{Acceptance, end_operation};
 use super::steps::{self, Followup};
-use super::types::{Operation, OperationPhase};
+use super::types::{AllocationConflicts, Operation, OperationPhase};
 use crate::api::{OperationOutcome, Work};
 use crate::model::{Diagnostic, OperationKind, OperationStep, Timestamp};
 use crate::store::{BackendRow, Compensation, OperationProgress, OperationRow, Rows, Store};
@@ -31,7 +31,11 @@ impl<S: Store> Authority<S> {
         let left = next(&operation.phase, &row);
         // Once its data is that of before, its record has to be as well.
         match (left, &operation.phase) {
-            (Some((OperationStep::CopyData, _)), OperationPhase::Upgrade(upgrade)) => upgrade.revert(&mut row),
+            (Some((OperationStep::CopyData, _)), OperationPhase::Upgrade(upgrade)) => {
+                upgrade.revert(&mut row);
+                // It may have got other ports since.
+                self.allocate(rows, &mut row, &AllocationConflicts::default())?;
+            }
             (Some((OperationStep::StageData, _)), OperationPhase::Restore(_, _, Some(before))) => before.revert(&mut row),
             _ => {}
         }

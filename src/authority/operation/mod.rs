@@ -26,7 +26,8 @@ pub(super) use types::{AllocationConflicts, OperationPhase};
 pub use types::{ExecutionMode, Operation};
 
 use super::EXPIRY_PLAN;
-use super::effect::{EffectFailure, EffectResult, Transition};
+use super::allocation::UNUSED_PORTS;
+use super::effect::{AllocationConflict, EffectFailure, EffectResult, Transition};
 use super::put_request::PutRequest;
 use super::retained::{self, NEVER_ENSURED};
 use super::token::Principal;
@@ -267,19 +268,22 @@ impl<S: Store> Authority<S> {
         row: &mut BackendRow,
         failure: &EffectFailure,
     ) -> Result<Option<OperationStep>, AuthorityError> {
-        match failure.conflict {
-            // No client knows these ports or this name yet, so others do as well.
-            Some(conflict)
-                if !row.has_been_ready
-                    && matches!(operation.phase, OperationPhase::Put)
-                    && operation.conflicts.record(conflict) =>
-            {
-                self.allocate(rows, row, &operation.conflicts)?;
-                row.references.remove(NEVER_ENSURED);
-                Ok(Some(OperationStep::Ensure))
-            }
-            _ => Ok(None),
+        let Some(conflict) = failure.conflict else { return Ok(None) };
+        // What was imported, recovered or taken up again has data, and may have ports that nothing has listened on.
+        let is_unknown = !row.has_been_ready
+            || (matches!(conflict, AllocationConflict::Port(_)) && row.references.contains_key(UNUSED_PORTS));
+        let step = match operation.phase {
+            OperationPhase::Put => OperationStep::Ensure,
+            OperationPhase::Upgrade(_) => OperationStep::StartRelease,
+            _ => return Ok(None),
+        };
+        // No client knows these ports or this name yet, so others do as well.
+        if !is_unknown || !operation.conflicts.record(conflict) {
+            return Ok(None);
         }
+        self.allocate(rows, row, &operation.conflicts)?;
+        row.references.remove(NEVER_ENSURED);
+        Ok(Some(step))
     }
 
     /// Ends an operation with its first failure.

@@ -6,6 +6,7 @@
 //! names the step that undoes it ([`StepRow::undone_by`]). Acceptance, persistence, deadlines, attempts, compensation, events
 //! and the executor, embedded and served, are the same for all operations.
 
+use super::super::allocation::UNUSED_PORTS;
 use super::super::effect::{DatabaseState, Effect, EffectFailure, EffectResult, EnvironmentTarget, MoveStep};
 use super::super::retained::NEVER_ENSURED;
 use super::super::{Authority, AuthorityError, allocation, removal};
@@ -201,6 +202,7 @@ pub(super) fn record_result(phase: &OperationPhase, row: &mut BackendRow, result
         EffectResult::Ready => {
             // From here on there is data to lose.
             row.has_been_ready = true;
+            row.references.remove(UNUSED_PORTS);
             OperationStep::AwaitReady
         }
         EffectResult::EnvironmentSet => OperationStep::SetEnvironment,
@@ -243,7 +245,9 @@ pub(super) fn record_result(phase: &OperationPhase, row: &mut BackendRow, result
 }
 
 fn note_state(row: &mut BackendRow, mut state: ProviderState) {
-    state.extend(row.references.remove_entry(MOVE_LOCK));
+    for mark in [MOVE_LOCK, UNUSED_PORTS] {
+        state.extend(row.references.remove_entry(mark));
+    }
     row.references = state;
     row.references.remove(NEVER_ENSURED);
     allocation::take_noted_endpoints(row);

@@ -1,7 +1,8 @@
 //! Single operations on one container: create, fill, start, stop, rename, remove, update.
 
 use std::collections::HashMap;
-use std::io;
+use std::io::{self, ErrorKind};
+use std::net::TcpListener;
 use std::time::{Duration, Instant};
 
 use bollard::models::{
@@ -18,6 +19,7 @@ use futures_util::stream::BoxStream;
 
 use super::desired::{ContainerSpec, PublishedPort};
 use super::engine::{Engine, is_absent, is_conflict};
+use super::hardening::published_ports;
 use super::inventory::{id_of, inspect_container};
 use super::launch_file::{FileOwner, SecretFiles};
 use crate::failpoint;
@@ -113,12 +115,39 @@ impl Engine {
             let Some(port) = taken else { return Err(error) };
             tries += 1;
             if tries == PORT_TRIES {
-                return Err(match self.port_holder(port, id).await {
-                    Some(container) => ProviderError::PortPublished { port, container },
-                    None => ProviderError::PortTaken { port, holder: None },
-                });
+                return Err(self.port_taken(port, id).await);
             }
             tokio::time::sleep(PORT_PAUSE).await;
+        }
+    }
+
+    /// Fails where a port is taken by something else than the container that gives way, before that one is stopped: the engine says
+    /// it only at the start of the next one. The ports of an engine elsewhere cannot be tried.
+    pub(super) async fn require_free_ports(
+        &self,
+        ports: &[PublishedPort],
+        old: &ContainerInspectResponse,
+    ) -> Result<(), ProviderError> {
+        let host = old.host_config.clone().unwrap_or_default();
+        if self.is_remote() || host.network_mode.as_deref() == Some("host") {
+            return Ok(());
+        }
+        let own = published_ports(&host);
+        for port in ports.iter().filter(|port| !own.iter().any(|own| own.outside == port.outside)) {
+            let address = if port.address.is_empty() { "0.0.0.0" } else { &port.address };
+            let bound = TcpListener::bind((address, port.outside));
+            if bound.is_err_and(|error| error.kind() == ErrorKind::AddrInUse) {
+                return Err(self.port_taken(port.outside, id_of(old)).await);
+            }
+        }
+        Ok(())
+    }
+
+    /// Returns the failure of a port that is taken, with the container that publishes it where there is one.
+    async fn port_taken(&self, port: u16, own: &str) -> ProviderError {
+        match self.port_holder(port, own).await {
+            Some(container) => ProviderError::PortPublished { port, container },
+            None => ProviderError::PortTaken { port, holder: None },
         }
     }
 

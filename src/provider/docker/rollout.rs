@@ -164,6 +164,7 @@ impl Rollout<'_> {
             if self.is_on_our_volume(old.container()) {
                 self.require_data(id_of(old.container())).await?;
             }
+            self.engine.require_free_ports(&self.wanted.ports, old.container()).await?;
             self.stop_old(old).await?;
         }
         let id = match self.engine.create_container(self.wanted).await? {
