@@ -13,6 +13,7 @@ use crate::model::{
     BackendName, Desired, FieldPath, Fingerprint, FingerprintKey, ProjectName, STORAGE_SERVER, STORAGE_URL, Secret, SecretRef,
     SecretSource, SecretState, secret_slots,
 };
+use crate::policy::whole_template;
 use crate::system::{FileReadError, read_regular};
 
 /// How large a secret in a file may be.
@@ -165,6 +166,13 @@ impl ResolvedSecrets {
     pub(crate) fn fingerprint_into(&self, desired: &mut Desired, keys: &ComparisonKey) {
         for (name, backend) in &mut desired.backends {
             for (path, secret) in self.found.get(name).into_iter().flatten() {
+                // What the manifest writes out itself was looked at when it was read.
+                let literal = path.as_str().strip_prefix("env.").and_then(|variable| backend.spec.env.get(variable));
+                if !matches!(literal, Some(SecretSource::Literal(_)))
+                    && let Some(template) = whole_template(secret.expose())
+                {
+                    backend.templates.insert(path.clone(), template.form());
+                }
                 let state = |value: &str| match keys {
                     ComparisonKey::Key(key) => SecretState::Known(key.fingerprint(value)),
                     ComparisonKey::NoneYet => SecretState::Unkeyed,

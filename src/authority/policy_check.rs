@@ -88,7 +88,8 @@ impl<S: Store> Authority<S> {
             self.with_server_fingerprint(&mut row)?;
             let actual = to_actual(row);
             let spec = put.spec.clone();
-            let wanted = DesiredBackend { spec, env_files: Vec::new(), secrets, certificate_file: None };
+            let templates = BTreeMap::new();
+            let wanted = DesiredBackend { spec, env_files: Vec::new(), secrets, templates, certificate_file: None };
             let changes = policy::diff_backend(&wanted, &actual).changes;
             let consent = Consent { downgrade: *downgrade, moves: *moves };
             refusals.extend(policy::change_refusals(name, &actual, &wanted, &changes, consent));

@@ -78,7 +78,13 @@ impl World {
     ) -> Option<(String, String)> {
         let key = self.authority.vault().fingerprint_key(&project());
         let states = states(&key, spec, secrets);
-        let backend = DesiredBackend { spec: spec.clone(), env_files: Vec::new(), secrets: states, certificate_file: None };
+        let backend = DesiredBackend {
+            spec: spec.clone(),
+            env_files: Vec::new(),
+            secrets: states,
+            templates: BTreeMap::new(),
+            certificate_file: None,
+        };
         let mut desired = desired();
         if !options.destroy {
             desired.backends.insert(name("dev"), backend);

@@ -39,6 +39,7 @@ fn another_repository_with_the_same_name_changes_nothing_unless_it_takes_over() 
             spec: with(|spec| spec.dashboard = true),
             env_files: Vec::new(),
             secrets: BTreeMap::new(),
+            templates: BTreeMap::new(),
             certificate_file: None,
         },
     );

@@ -83,7 +83,7 @@ fn desired_backend(document: &ManifestView<'_, '_>, backend: &BackendView<'_, '_
         None if document.backends.len() == 1 => vec![EnvFileTarget { path: DEFAULT_ENV_FILE.to_owned(), contents }],
         None => Vec::new(),
     };
-    Some(DesiredBackend { spec, env_files, secrets: BTreeMap::new(), certificate_file: None })
+    Some(DesiredBackend { spec, env_files, secrets: BTreeMap::new(), templates: BTreeMap::new(), certificate_file: None })
 }
 
 fn names(view: &MergedTable<'_, '_>) -> Option<BTreeSet<BackendName>> {

@@ -275,3 +275,23 @@ fn five_buckets_may_have_names_of_their_own() {
     );
     assert_eq!(buckets(&beside("bucket = \"own\"")), "own own own own own");
 }
+
+#[test]
+fn values_that_others_would_fill_in_are_warned_about_and_never_refused() {
+    let warnings = |value: &str| {
+        let block = "[backends.a]\nprovider = \"simulated\"\n";
+        parse(&format!("project = \"p\"\n{block}env = {{ SITE_URL = '{value}' }}\n"), None).unwrap().warnings
+    };
+    for value in ["$PROTOCOL//x", "${SITE_URL:-x}", "$(hostname)", "https://{{ host }}/", "%APP_URL%", "${{ vars.URL }}"] {
+        let warnings = warnings(value);
+        assert_eq!((warnings.len(), warnings[0].code.as_str()), (1, "manifest.not_interpolated"), "{value}");
+        assert!(
+            warnings[0].edit.as_ref().is_some_and(|edit| edit.replacement.starts_with("{ env = ")),
+            "{value}: {warnings:?}"
+        );
+    }
+    for value in ["<your-url>", "changeme"] {
+        assert_eq!(warnings(value)[0].code, "manifest.placeholder", "{value}");
+    }
+    assert!(warnings("Hello {{ name }}, welcome").is_empty());
+}

@@ -56,6 +56,9 @@ pub struct DesiredBackend {
     pub env_files: Vec<EnvFileTarget>,
     /// What is known of its secrets. Empty until the command resolves them.
     pub secrets: BTreeMap<FieldPath, SecretState>,
+    /// The secrets that are nothing but a template that was never filled in, and how such a one is written. Empty until the
+    /// command resolves them.
+    pub templates: BTreeMap<FieldPath, &'static str>,
     /// The file of `storage.tls`, where the manifest names one. None until the command reads it.
     pub certificate_file: Option<CertificateFile>,
 }

@@ -169,6 +169,7 @@ impl<'a> PlanBuilder<'a> {
         self.refusals.extend(policy::usable_secrets(name, &wanted.secrets));
         self.refusals.extend(policy::usable_certificates(name, wanted));
         self.lints.extend(lint::specification(name, wanted));
+        self.lints.extend(lint::unfilled_secrets(name, wanted));
         self.lints.extend(remote_lints::lints(name, &wanted.spec, &self.actual.snapshot.control_plane));
         let existing = self.existing.get(name).copied();
         self.lints.extend(lint::expiry(name, wanted, existing, &self.actual.snapshot.control_plane));

@@ -3,7 +3,8 @@
 use super::{FieldChange, Upgrade, WayBack};
 use crate::model::{
     ActualBackend, Address, BackendName, ControlPlaneInfo, Cost, DatabaseReclaim, Desired, DesiredBackend, Diagnostic, Expiry,
-    FieldPath, Files, STORAGE_SERVER, SecretState, TextValue, Timestamp, VolumeReclaim, monthly_cost,
+    FieldPath, Files, STORAGE_SERVER, SecretSource, SecretState, TextValue, Timestamp, VolumeReclaim, monthly_cost,
+    secret_slots,
 };
 use crate::policy::find_change;
 
@@ -143,6 +144,19 @@ pub(super) fn unavailable_secrets(
             _ => None,
         })
         .collect()
+}
+
+/// Secrets whose values are templates that nothing has filled in.
+pub(super) fn unfilled_secrets<'w>(name: &'w BackendName, wanted: &'w DesiredBackend) -> impl Iterator<Item = Diagnostic> + 'w {
+    wanted.templates.iter().map(move |(path, form)| {
+        let source = secret_slots(&wanted.spec).into_iter().find(|(slot, _)| slot == path);
+        let from = match source {
+            Some((_, SecretSource::Reference(reference))) => format!(" comes from {reference}, and"),
+            _ => String::new(),
+        };
+        let message = format!("`{path}`{from} looks like a placeholder such as `{form}`, which nothing has filled in");
+        lint("plan.secret_template", Address::backend(name), message).with_help("put the value itself there, and apply again")
+    })
 }
 
 /// A secret that could not be compared.

@@ -170,3 +170,16 @@ fn unmanaged_variables_are_named_and_left_alone() {
     let (steps, said) = look(&now);
     assert!(steps == 1 && said.contains("has `THEIRS`, "), "{said}");
 }
+
+#[test]
+fn a_secret_that_is_a_template_is_named_and_not_shown() {
+    let mut backend = with_values(SecretRef::File("token".into()), "hello", fingerprinted);
+    backend.templates.insert(FieldPath::new("env.TOKEN"), "${NAME}");
+    let plan = planned(&desired(&[("dev", backend)]), &actual(vec![]));
+    assert_eq!((lints(&plan), plan.refusals.len()), (vec!["plan.secret_template"], 0));
+    assert!(
+        plan.lints[0].message.starts_with("`env.TOKEN` comes from file `token`, and looks like"),
+        "{}",
+        plan.lints[0].message
+    );
+}

@@ -24,7 +24,7 @@ pub(super) fn on_fly() -> BackendSpec {
 }
 
 pub(super) fn wanted(spec: BackendSpec) -> DesiredBackend {
-    DesiredBackend { spec, env_files: Vec::new(), secrets: BTreeMap::new(), certificate_file: None }
+    DesiredBackend { spec, env_files: Vec::new(), secrets: BTreeMap::new(), templates: BTreeMap::new(), certificate_file: None }
 }
 
 pub(super) fn desired(backends: &[(&str, DesiredBackend)]) -> Desired {

@@ -66,7 +66,11 @@ const NARROW: &[(&str, &str, &[&str])] = &[
     // The scheduler and the events read a plan; they never make one.
     ("apply", "plan", &["Action", "Plan", "Reason", "Step", "StepId", "Summary", "Task"]),
     // Whose a project is, and which release is newer; everything else is the plan's.
-    ("app", "policy", &["OtherOrigin", "other_repository", "build_day", "newest_known_release", "release_order"]),
+    (
+        "app",
+        "policy",
+        &["OtherOrigin", "other_repository", "build_day", "newest_known_release", "release_order", "whole_template"],
+    ),
     // Who may: everything else of the authority is behind the host.
     ("server", "authority", &["AuthenticatedToken"]),
     // Only to say who holds a lease and what has happened.

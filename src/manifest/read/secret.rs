@@ -14,6 +14,7 @@ use super::wrong_value::type_name;
 use super::{KeyPath, Reader};
 use crate::model::{Diagnostic, SecretRef, SecretSource};
 use crate::policy::specification::{self, BUILT_IN_VARIABLES, MAX_VARIABLE_BYTES};
+use crate::policy::{Template, template};
 
 impl<'t> Reader<'t, '_> {
     pub(super) fn variable(
@@ -100,31 +101,36 @@ impl<'t> Reader<'t, '_> {
         }
     }
 
-    /// Warns of a text that others would fill in: `$NAME` and `${NAME}` are letters here. `variable` is the Convex variable whose
+    /// Warns of a text that others would fill in: `${NAME}` and its like are letters here. `variable` is the Convex variable whose
     /// value it is, where a reference could stand in its place.
     pub(super) fn not_interpolated(&mut self, text: &str, span: &Range<usize>, path: &KeyPath<'_>, variable: Option<&str>) {
-        let Some((name, is_whole)) = interpolated(text) else { return };
-        let message = format!("{path} has `${name}` in it, which is not filled in: the value is these letters");
-        let problem = Diagnostic::at("manifest.not_interpolated", span, message).as_warning();
-        self.report(match variable {
-            Some(own) => {
-                let source = if is_whole { name } else { own };
-                let reference = format!("{{ env = \"{source}\" }}");
-                let help = if is_whole {
-                    format!("write `{reference}` to take the value of that variable")
-                } else {
-                    format!("set `{source}` to the whole value where convexinfra runs, and write `{reference}`")
-                };
+        let Some(found) = template(text) else { return };
+        let (code, message) = match found {
+            Template::Variable { name, .. } => ("manifest.not_interpolated", letters(path, &format!("${name}"))),
+            Template::Expression(part) => ("manifest.not_interpolated", letters(path, part)),
+            Template::Placeholder => ("manifest.placeholder", format!("{path} looks like a placeholder, and is used as it is")),
+        };
+        let problem = Diagnostic::at(code, span, message).as_warning();
+        self.report(match (variable, found) {
+            (Some(_), Template::Variable { name, is_whole: true }) => {
+                let reference = format!("{{ env = \"{name}\" }}");
+                problem.with_help(format!("write `{reference}` to take the value of that variable")).with_edit(span, reference)
+            }
+            (Some(own), _) => {
+                let reference = format!("{{ env = \"{own}\" }}");
+                let help = format!("set `{own}` to the whole value where convexinfra runs, and write `{reference}`");
                 problem.with_help(help).with_edit(span, reference)
             }
-            None => problem.with_help("write the value itself"),
+            (None, _) => problem.with_help("write the value itself"),
         });
     }
 
     pub(super) fn literal_secret(&mut self, span: &Range<usize>, path: &KeyPath<'_>) -> Value<'t> {
         // `"${NAME}"` is what others would have taken for a reference.
-        let named = interpolated(self.text.get(span.clone()).unwrap_or_default().trim_matches(['"', '\'']));
-        let variable = named.filter(|(_, is_whole)| *is_whole).map_or_else(|| path.variable(), |(name, _)| name.to_owned());
+        let variable = match template(self.text.get(span.clone()).unwrap_or_default().trim_matches(['"', '\''])) {
+            Some(Template::Variable { name, is_whole: true }) => name.to_owned(),
+            _ => path.variable(),
+        };
         let reference = format!("{{ env = \"{variable}\" }}");
         let message = format!("{path} is a secret written out, and a manifest is read by everybody who reads the repository");
         let problem = Diagnostic::at("manifest.literal_secret", span, message)
@@ -155,18 +161,6 @@ impl<'t> Reader<'t, '_> {
     }
 }
 
-/// Returns the first `$NAME` or `${NAME}` in a text, and whether it is the whole text.
-fn interpolated(text: &str) -> Option<(&str, bool)> {
-    for (at, _) in text.match_indices('$') {
-        let rest = &text[at + 1..];
-        let (rest, is_braced) = rest.strip_prefix('{').map_or((rest, false), |inner| (inner, true));
-        let length = rest.find(|c: char| !(c.is_ascii_alphanumeric() || c == '_')).unwrap_or(rest.len());
-        let name = &rest[..length];
-        let is_closed = !is_braced || rest[length..].starts_with('}');
-        let is_name = name.starts_with(|c: char| c.is_ascii_alphabetic() || c == '_') && name.len() > 1;
-        if is_name && is_closed && (at == 0 || !text[..at].ends_with(['$', '\\'])) {
-            return Some((name, at == 0 && rest.len() == length + usize::from(is_braced)));
-        }
-    }
-    None
+fn letters(path: &KeyPath<'_>, part: &str) -> String {
+    format!("{path} has `{part}` in it, which is not filled in: the value is these letters")
 }

@@ -209,9 +209,11 @@ impl<'t> Reader<'t, '_> {
                 self.not_interpolated(text, &span, path, None);
                 self.shaped(shape, text, &span, path).map_or(Value::Broken, Value::Text)
             }
-            Kind::TextOrSecret(shape) => self
-                .shaped(shape, text, &span, path)
-                .map_or(Value::Broken, |text| Value::TextOrSecret(TextValue::Literal(text.to_owned()))),
+            Kind::TextOrSecret(shape) => {
+                self.not_interpolated(text, &span, path, None);
+                let text = self.shaped(shape, text, &span, path);
+                text.map_or(Value::Broken, |text| Value::TextOrSecret(TextValue::Literal(text.to_owned())))
+            }
             _ => self.wrong_type(kind, value, path),
         }
     }
