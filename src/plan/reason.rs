@@ -38,7 +38,7 @@ pub enum Reason {
     #[serde(rename = "its backend changes")]
     BackendChanges,
     /// The version control system would commit the env file with the key in it.
-    #[serde(rename = "git does not ignore the env file")]
+    #[serde(rename = "version control does not ignore the env file")]
     EnvFileNotIgnored,
     /// The manifest names another env file for the backend.
     #[serde(rename = "the manifest does not name this env file any more")]

@@ -75,7 +75,7 @@ pub enum EnvFileStatus {
     Missing,
     /// Another URL, another key, or other lines.
     Outdated,
-    /// What it should, and git does not ignore it.
+    /// What it should, and version control does not ignore it.
     NotIgnored,
     /// It may not be written, such as because git tracks it.
     Refused,
@@ -88,7 +88,7 @@ impl EnvFileEntry {
             EnvFileStatus::Current => return None,
             EnvFileStatus::Missing => "is gone",
             EnvFileStatus::Outdated => "does not have its URL and key any more",
-            EnvFileStatus::NotIgnored => "is not ignored by git, so its key could be committed",
+            EnvFileStatus::NotIgnored => "is not ignored, so its key could be committed",
             EnvFileStatus::Refused => "may not be written any more, which `convexinfra plan` explains",
         };
         Some(format!("`{}`, the env file of `{}`, {what}\n", harmless(&self.path), self.backend))
