@@ -263,6 +263,9 @@ pub(super) fn effect_failure(placement: &ResolvedBackend, error: &ProviderError)
             let compose = if *is_composed { ", take its service out of the compose file" } else { "" };
             finding.with_help(format!("end that container{compose}, and apply again\n    docker rm -f {container}"))
         }
+        ProviderError::VolumeInUse { container, .. } => finding.with_help(format!(
+            "remove that container, which keeps the volume, and run the same command again\n    docker rm -f {container}"
+        )),
         ProviderError::NotReachable { .. } => finding.with_help(format!(
             "this command and the engine are probably not on one machine, as in a container that has the engine's socket: run it \
              where the engine runs, or set `docker.publish` of `{name}` to an address of that machine that is reached from here, \

@@ -42,6 +42,14 @@ pub enum ProviderError {
         /// Whether a compose file starts it.
         is_composed: bool,
     },
+    /// A volume cannot be removed as long as a container has it.
+    #[error("the volume `{volume}` is not removed, because the container `{container}` has it")]
+    VolumeInUse {
+        /// The volume.
+        volume: String,
+        /// The name of the container.
+        container: String,
+    },
     /// The engine calls the container healthy, and its published port does not answer from here.
     #[error("the engine calls the container of `{name}` healthy, and `{url}` does not answer from here")]
     NotReachable {
@@ -240,6 +248,7 @@ impl ProviderError {
             Self::DataMissing { .. } => "provider.data_missing",
             Self::PortTaken { .. } | Self::PortPublished { .. } => "provider.port_taken",
             Self::VolumeShared { .. } => "provider.volume_shared",
+            Self::VolumeInUse { .. } => "provider.volume_in_use",
             Self::NotReachable { .. } => "provider.not_reachable",
             Self::OtherEngine { .. } => "provider.other_engine",
             Self::Exited { .. } => "provider.exited",

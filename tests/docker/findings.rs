@@ -156,7 +156,13 @@ fn a_second_backend_on_the_volume_is_named_and_refused() {
         "600",
     ]);
     world.assert_converged();
+    // It keeps the volume, though, so that the removal says which container is in its way, and ends once that is gone.
+    let destroy = ["destroy", "--yes", "--allow-destroy", "dev"];
+    let run = world.run_expecting(1, &destroy);
+    assert!(run.err.contains("provider.volume_in_use") && run.err.contains(&format!("docker rm -f {reader}")), "{run}");
     engine.docker(&["rm", "-f", &reader]);
+    world.run_expecting(0, &destroy);
+    assert!(!engine.try_docker(&["volume", "inspect", &volume]));
 }
 
 #[test]

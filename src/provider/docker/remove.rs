@@ -1,8 +1,7 @@
 //! Removal of a backend: its containers, its volumes unless they are retained, and networks that nothing else needs.
 
-use bollard::query_parameters::RemoveVolumeOptions;
-
-use super::{Docker, engine, half_made, inventory, labels, network, proxy};
+use super::volume_users::remove_volume;
+use super::{Docker, half_made, inventory, labels, network, proxy};
 use crate::failpoint;
 use crate::model::{ResolvedBackend, VolumeReclaim};
 use crate::provider::ProviderError;
@@ -20,11 +19,7 @@ impl Docker {
         }
         // A volume that stays keeps its labels, by which the next container with this identity finds it.
         for volume in seen.volumes().iter().filter(|_| with_volumes) {
-            match engine.client.remove_volume(&volume.name, None::<RemoveVolumeOptions>).await {
-                Ok(()) => {}
-                Err(error) if engine::is_absent(&error) => {}
-                Err(error) => return Err(engine.failed(&format!("remove the volume `{}`", volume.name), error)),
-            }
+            remove_volume(engine, &volume.name).await?;
             failpoint::hit("provider.docker.volume_removed");
         }
         if with_volumes {

@@ -6,16 +6,16 @@
 use std::io;
 
 use bollard::models::VolumeCreateRequest;
-use bollard::query_parameters::RemoveVolumeOptions;
 use futures_util::stream::BoxStream;
 
 use super::Docker;
-use super::engine::{Engine, is_absent};
+use super::engine::Engine;
 use super::inventory::{ADOPTED_VOLUME, Inventory, has_file, id_of, inspect_volume, volume_at};
 use super::labels::{ControlPlaneId, ID, ROLE, ResourceNames, ResourceRole, owner_labels};
 use super::launch_file::{DATA, FileOwner, SecretFiles};
 use super::probe::{self, ProbeMount};
 use super::volume_reader::{probe_image, require_own_volume};
+use super::volume_users::remove_volume;
 use crate::failpoint;
 use crate::model::{Digest, ProviderState, RELEASE_CREATED, ResolvedBackend, SWITCHED_TO, SnapshotId, VOLUME_BEFORE};
 use crate::provider::kit::data_place::{StagedVolume, StagingPlace};
@@ -142,13 +142,6 @@ pub(super) fn confirmed(resolved: &ResolvedBackend) -> ProviderState {
     let mut state = resolved.provider_state.clone();
     state.remove(SWITCHED_TO);
     state
-}
-
-async fn remove_volume(engine: &Engine, name: &str) -> Result<(), ProviderError> {
-    match engine.client.remove_volume(name, None::<RemoveVolumeOptions>).await {
-        Err(error) if !is_absent(&error) => Err(engine.failed(&format!("remove the volume `{name}`"), error)),
-        _ => Ok(()),
-    }
 }
 
 /// A volume beside that of a backend.

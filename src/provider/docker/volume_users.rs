@@ -4,9 +4,9 @@ use std::collections::HashMap;
 use std::fmt;
 
 use bollard::models::{ContainerSummary, ContainerSummaryStateEnum};
-use bollard::query_parameters::ListContainersOptionsBuilder;
+use bollard::query_parameters::{ListContainersOptionsBuilder, RemoveVolumeOptions};
 
-use super::engine::Engine;
+use super::engine::{Engine, is_absent, is_conflict};
 use super::launch_file::DATA;
 use crate::provider::ProviderError;
 
@@ -31,10 +31,7 @@ impl fmt::Display for VolumeUser {
 /// Returns the containers that run as a backend on a volume, but for those with these ids. One that mounts the volume at
 /// another place than a backend does, such as a backup, or read-only, is none.
 pub(super) async fn writers(engine: &Engine, volume: &str, own: &[&str]) -> Result<Vec<VolumeUser>, ProviderError> {
-    let filters = HashMap::from([("volume".to_owned(), vec![volume.to_owned()])]);
-    let options = ListContainersOptionsBuilder::default().all(true).filters(&filters).build();
-    let listed = engine.client.list_containers(Some(options)).await;
-    let listed = listed.map_err(|error| engine.failed("list the containers of a volume", error))?;
+    let listed = containers_with(engine, volume).await?;
     let mut writers: Vec<VolumeUser> = listed
         .iter()
         .filter(|container| !own.contains(&container.id.as_deref().unwrap_or_default()))
@@ -43,6 +40,32 @@ pub(super) async fn writers(engine: &Engine, volume: &str, own: &[&str]) -> Resu
         .collect();
     writers.sort_by(|a, b| a.name.cmp(&b.name));
     Ok(writers)
+}
+
+/// Returns the containers that have a volume, whether they run or not.
+async fn containers_with(engine: &Engine, volume: &str) -> Result<Vec<ContainerSummary>, ProviderError> {
+    let filters = HashMap::from([("volume".to_owned(), vec![volume.to_owned()])]);
+    let options = ListContainersOptionsBuilder::default().all(true).filters(&filters).build();
+    let listed = engine.client.list_containers(Some(options)).await;
+    listed.map_err(|error| engine.failed("list the containers of a volume", error))
+}
+
+/// Removes a volume, which may be gone already.
+///
+/// # Errors
+/// [`ProviderError::VolumeInUse`] names a container that has it.
+pub(super) async fn remove_volume(engine: &Engine, name: &str) -> Result<(), ProviderError> {
+    let error = match engine.client.remove_volume(name, None::<RemoveVolumeOptions>).await {
+        Ok(()) => return Ok(()),
+        Err(error) if is_absent(&error) => return Ok(()),
+        Err(error) => error,
+    };
+    if is_conflict(&error)
+        && let Some(user) = containers_with(engine, name).await?.first()
+    {
+        return Err(ProviderError::VolumeInUse { volume: name.to_owned(), container: name_in(user) });
+    }
+    Err(engine.failed(&format!("remove the volume `{name}`"), error))
 }
 
 fn is_active(container: &ContainerSummary) -> bool {

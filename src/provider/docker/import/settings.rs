@@ -73,17 +73,18 @@ pub(super) fn check_supervision(seen: &ContainerInspectResponse, volume: &str) -
     let host = seen.host_config.clone().unwrap_or_default();
     if host.auto_remove == Some(true) {
         let image = seen.config.as_ref().and_then(|config| config.image.as_deref()).unwrap_or("IMAGE");
-        let first = if is_generated(volume) {
-            format!(
+        let (first, last) = if is_generated(volume) {
+            let first = format!(
                 "; its volume has no name of its own and would go with it, so hold on to it first with\n    docker create --name \
                  {name}-volume --volumes-from {name} {image}\nthen"
-            )
+            );
+            (first, format!("\nand let go of it again\n    docker rm {name}-volume"))
         } else {
-            ":".to_owned()
+            (":".to_owned(), String::new())
         };
         return Err(format!(
             "was started with `--rm`, so the engine removes it as soon as it ends, and there would be no way back to it{first} stop it \
-             and start it without `--rm`, with\n    -v {volume}:{DATA}"
+             and start it without `--rm`, with\n    -v {volume}:{DATA}{last}"
         ));
     }
     let mounts = host.mounts.as_deref().unwrap_or_default();
