@@ -298,7 +298,11 @@ impl ApplyRun<'_> {
         let mut refusals = planned.refusals.clone();
         let allowed: Vec<BackendName> = self.options.allow_destroy.iter().cloned().collect();
         let mut destructions = destruction_refusals(planned, &allowed);
+        // What is refused anyway, such as what is protected, is not destroyed by being allowed.
+        let refused = |finding: &Diagnostic| refusals.iter().any(|refusal| refusal.address == finding.address);
+        destructions.retain(|finding| !refused(finding));
         if destructions.len() > 1
+            && planned.refusals.is_empty()
             && let Some(last) = destructions.last_mut()
         {
             last.help = Some(command_allowing_all(planned, intent, self.options.approved));

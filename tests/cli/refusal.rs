@@ -76,8 +76,10 @@ fn one_refusal_refuses_the_whole_apply() {
     let apply: &[&str] = &["apply", "--yes", "--json"];
     let only_other = "project = \"gremlin\"\n[backends.other]\nprovider = \"simulated\"\n";
     refused(only_other, &["apply", "--yes", "--json", "--allow-destroy", "kept"], &["plan.protected"]);
-    refused(only_other, apply, &["plan.protected", "apply.destruction_not_allowed"]);
+    refused(only_other, apply, &["plan.protected"]);
     refused(manifest, &["destroy", "--allow-destroy", "kept,other", "--json"], &["plan.protected"]);
+    // What is protected is not asked to be allowed as well.
+    refused(manifest, &["destroy", "--json"], &["plan.protected", "apply.destruction_not_allowed"]);
     refused(
         &format!("{manifest}\n[budget]\ncpus = 1\n\n[backends.big]\nprovider = \"simulated\"\nresources = {{ cpus = 2 }}\n"),
         apply,

@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 
 use zeroize::Zeroizing;
 
-use crate::model::{FieldDrift, FieldPath, Observation, ResolvedBackend, SecretSource, secret_slots};
+use crate::model::{FieldDrift, FieldPath, Observation, ResolvedBackend, Secret, SecretSource, secret_slots};
 use crate::provider::ProviderError;
 
 /// The replacement of a secret.
@@ -29,7 +29,9 @@ impl Redactor {
             .with(&instance_secret.to_uppercase())
             .with(admin_key)
             .with(admin_key.rsplit('|').next().unwrap_or_default());
-        for (path, secret) in resolved.secrets.iter().filter(|(path, _)| !literals.contains(path)) {
+        let public = public_texts(resolved);
+        let is_hidden = |path: &FieldPath, secret: &Secret| !literals.contains(path) && !public.contains(secret.expose());
+        for (path, secret) in resolved.secrets.iter().filter(|(path, secret)| is_hidden(path, secret)) {
             // A credential that is too long for one line of a log is still shown line by line.
             for line in secret.expose().lines() {
                 redactor = redactor.with(line);
@@ -97,6 +99,17 @@ impl Redactor {
     }
 }
 
+/// Returns what is shown of a backend anyway, and so is no secret where a variable repeats it: panels such as Coolify tell a
+/// container its own name and URL.
+fn public_texts(resolved: &ResolvedBackend) -> BTreeSet<String> {
+    let urls = [&resolved.endpoints.url, &resolved.endpoints.site_url];
+    let hosts = urls.iter().filter_map(|url| url::Url::parse(url).ok()?.host_str().map(str::to_owned));
+    let mut public: BTreeSet<String> = hosts.chain(urls.iter().map(|url| (*url).clone())).collect();
+    public.insert(resolved.instance_name.to_string());
+    public.extend(resolved.provider_state.values().cloned());
+    public
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -150,6 +163,22 @@ mod tests {
             }
         }
         assert_eq!(redactor.redact("development mode"), "development mode", "it is written in the manifest");
+    }
+
+    #[test]
+    fn what_is_shown_anyway_is_no_secret() {
+        let mut backend = resolved();
+        backend.provider_state.insert("adopted_container".to_owned(), "shop-backend-1".to_owned());
+        for (path, value) in [
+            ("docker.extra_env.COOLIFY_CONTAINER_NAME", "shop-backend-1"),
+            ("docker.extra_env.SERVICE_URL_BACKEND", "http://127.0.0.1:1"),
+            ("docker.extra_env.PASSWORD", "hunter2"),
+        ] {
+            backend.secrets.insert(FieldPath::new(path), Secret::new(value));
+        }
+        backend.endpoints.url = "http://127.0.0.1:1".to_owned();
+        let shown = Redactor::of(&backend).redact("shop-backend-1 at http://127.0.0.1:1 with hunter2");
+        assert_eq!(shown, "shop-backend-1 at http://127.0.0.1:1 with (secret)");
     }
 
     #[test]
