@@ -38,7 +38,7 @@ fn section(text: &mut String, path: &str, table: &Table) {
 }
 
 fn row(key: &Key) -> String {
-    let (takes, example) = key.kind.expects();
+    let (takes, example) = key.expects();
     let takes = match key.kind {
         Kind::Word(_, _, words) => words.iter().map(|word| format!("`\"{word}\"`")).collect::<Vec<_>>().join(", "),
         Kind::Flag => takes,

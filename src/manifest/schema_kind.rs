@@ -35,7 +35,32 @@ pub(super) struct Key {
     pub(super) aliases: &'static [&'static str],
 }
 
+/// Examples of keys for which that of their kind says little.
+const EXAMPLES: [(&str, &str); 14] = [
+    ("aliases", "[\"backend\"]"),
+    ("api_port", "3210"),
+    ("arguments", "[\"--do-not-require-ssl\"]"),
+    ("binary", "\"/opt/convex/convex-local-backend\""),
+    ("ca", "\"ca.pem\""),
+    ("context", "\"kind-dev\""),
+    ("dashboard_image", "\"ghcr.io/get-convex/convex-dashboard:latest\""),
+    ("database_image", "\"postgres:16\""),
+    ("identity", "\"/home/me/.ssh/id_ed25519\""),
+    ("network", "\"my-network\""),
+    ("networks", "[\"traefik\"]"),
+    ("port", "2222"),
+    ("proxy_image", "\"caddy:2\""),
+    ("site_port", "3211"),
+];
+
 impl Key {
+    /// What it takes, in words, with an example.
+    pub(super) fn expects(&self) -> (String, String) {
+        let (noun, example) = self.kind.expects();
+        let own = EXAMPLES.iter().find(|(name, _)| *name == self.name);
+        (noun, own.map_or(example, |(_, own)| (*own).to_owned()))
+    }
+
     pub(super) const fn own(mut self) -> Self {
         self.own = true;
         self
@@ -115,8 +140,7 @@ impl Kind {
             Self::Names => owned("a list of backends", "[\"dev\"]"),
             Self::Texts(shape) => (format!("a list, each {}", shape.noun), format!("[\"{}\"]", shape.example)),
             Self::Table(spec) => {
-                let first =
-                    spec.keys().next().map(|key| format!("{} = {}", key.name, key.kind.expects().1)).unwrap_or_default();
+                let first = spec.keys().next().map(|key| format!("{} = {}", key.name, key.expects().1)).unwrap_or_default();
                 ("a table".to_owned(), format!("{{ {first} }}"))
             }
             Self::Backends(_) => owned("a table of backends", "[backends.dev]"),
