@@ -19,10 +19,18 @@ pub(super) async fn run(context: &Context, args: &Args) -> Result<Exit, AppError
     }
     let control = context.control(None)?;
     let terminal = Terminal::new(&context.printer);
-    let (mut started, mut errors) = (Vec::new(), Vec::new());
+    let (mut started, mut errors, mut unknown) = (Vec::new(), Vec::new(), Vec::new());
     for project in control.projects().await? {
         let snapshot = control.snapshot(&project).await?;
-        for backend in snapshot.backends.iter().filter(|backend| is_down(backend)) {
+        let should_run = |backend: &&ActualBackend| backend.phase == Phase::Ready && !backend.stopped;
+        for backend in snapshot.backends.iter().filter(should_run) {
+            if let Some(why) = backend.observe_failure() {
+                let message = format!("nothing is known of `{}` of `{project}`: {}", backend.name, why.message);
+                unknown.push(Diagnostic { message, ..why });
+            }
+            if backend.observation.state != RunState::Stopped {
+                continue;
+            }
             match lifecycle::run(control, &project, snapshot.origin.clone(), &backend.name, Work::Start {}, &terminal).await {
                 Ok(()) => {
                     context.printer.output(&format!("started `{}` of `{project}`\n", backend.name));
@@ -32,8 +40,10 @@ pub(super) async fn run(context: &Context, args: &Args) -> Result<Exit, AppError
             }
         }
     }
-    if !errors.is_empty() {
-        return Err(AppError::from(Report { exit: Exit::Failed, errors }));
+    if !errors.is_empty() || !unknown.is_empty() {
+        let exit = if errors.is_empty() { Exit::Unreachable } else { Exit::Failed };
+        errors.extend(unknown);
+        return Err(AppError::from(Report { exit, errors }));
     }
     if started.is_empty() {
         context.printer.output("nothing to start: every backend runs, or was stopped on purpose\n");
@@ -41,11 +51,6 @@ pub(super) async fn run(context: &Context, args: &Args) -> Result<Exit, AppError
     }
     context.printer.json("convexinfra.up/1", serde_json::json!({ "started": started }));
     Ok(Exit::Done)
-}
-
-/// Returns whether a backend was ready, was not stopped on purpose, and does not run.
-fn is_down(backend: &ActualBackend) -> bool {
-    backend.phase == Phase::Ready && !backend.stopped && backend.observation.state == RunState::Stopped
 }
 
 fn failed(project: &ProjectName, backend: &ActualBackend, error: &AppError) -> Vec<Diagnostic> {

@@ -36,6 +36,7 @@ mod neighbour;
 mod network;
 mod observe;
 mod options;
+mod own_engine;
 mod probe;
 mod proxy;
 mod readiness;
@@ -56,8 +57,6 @@ mod written_data;
 
 use std::time::Duration;
 
-use tokio::sync::OnceCell;
-
 pub use self::allow_list::AllowList;
 pub use self::check::{ServerCheck, ServerFacts};
 use self::context::BackendContext;
@@ -69,6 +68,7 @@ pub use self::import::{ExternalContainer, ExternalFiles, ExternalStorage, Import
 use self::inventory::{Inventory, take_inventory};
 pub use self::labels::ControlPlaneId;
 use self::labels::ResourceRole;
+use self::own_engine::OwnEngine;
 pub use self::proxy::{PortHolder, ProxyError, ProxyProduct};
 use self::readiness::ReadinessProbe;
 pub use self::recovery::{Orphan, RecoveredBackend};
@@ -104,7 +104,7 @@ pub struct Docker {
     watched_for: Duration,
     connections: DeploymentClient,
     commits: String,
-    engine: OnceCell<Engine>,
+    engine: OwnEngine,
     servers: Servers,
     allowed: AllowList,
     /// One command works on a backend at a time.
@@ -124,7 +124,7 @@ impl Docker {
             watched_for: WATCHED_FOR,
             connections: DeploymentClient::default(),
             commits: COMMITS.to_owned(),
-            engine: OnceCell::new(),
+            engine: OwnEngine::default(),
             servers: Servers::default(),
             allowed: AllowList::default(),
             locks: KeyedLock::default(),
@@ -133,7 +133,7 @@ impl Docker {
     }
 
     async fn engine(&self) -> Result<&Engine, ProviderError> {
-        self.engine.get_or_try_init(|| Engine::connect(&self.source)).await
+        self.engine.get(&self.source).await
     }
 
     /// Returns the engine that a backend is to run on: the one of its server, or the one that Docker's own tools would use.
