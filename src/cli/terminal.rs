@@ -1,6 +1,7 @@
 //! The terminal as the use cases see it: shows what happens, and asks the person in front of it.
 
 use std::collections::BTreeSet;
+use std::ffi::OsString;
 use std::io::{BufRead, IsTerminal};
 use std::sync::{Arc, OnceLock};
 
@@ -11,7 +12,7 @@ use super::progress::ProgressReporter;
 use super::signal;
 use crate::app::{AppError, Approver, Reporter};
 use crate::apply::{Event, Interrupt};
-use crate::model::{BackendName, Diagnostic, Exit};
+use crate::model::{BackendName, Diagnostic, Exit, shell_word};
 use crate::plan::Plan;
 use crate::render;
 
@@ -34,14 +35,15 @@ impl Terminal {
         !self.printer.is_json() && std::io::stdin().is_terminal() && std::io::stderr().is_terminal()
     }
 
-    /// Asks a question that has to be answered with yes; `instead` is the command that needs no answer.
+    /// Asks a question that has to be answered with yes.
     ///
     /// # Errors
     /// Another answer, or no terminal to ask on.
-    pub(crate) fn confirm(&self, question: &str, instead: &str) -> Result<(), AppError> {
+    pub(crate) fn confirm(&self, question: &str) -> Result<(), AppError> {
         if !self.is_interactive() {
             let diagnostic = Diagnostic::new("usage.not_confirmed", "there is no terminal to ask on, so nothing was done");
-            return Err(AppError::new(Exit::Usage, diagnostic.with_help(format!("confirm it with\n    {instead}"))));
+            let confirmed = confirmed_command(std::env::args_os().skip(1));
+            return Err(AppError::new(Exit::Usage, diagnostic.with_help(format!("confirm it with\n    {confirmed}"))));
         }
         match self.ask(question) {
             Some(answer) if matches!(answer.to_lowercase().as_str(), "y" | "yes") => Ok(()),
@@ -92,7 +94,7 @@ impl Reporter for Terminal {
 
 impl Approver for Terminal {
     fn approve(&self, _: &Plan) -> Result<(), AppError> {
-        self.confirm("\napply this plan? [y/N] ", "convexinfra apply --yes")
+        self.confirm("\napply this plan? [y/N] ")
     }
 
     fn confirm_destruction(&self, plan: &Plan, backends: &BTreeSet<BackendName>) -> BTreeSet<BackendName> {
@@ -112,5 +114,23 @@ impl Approver for Terminal {
     fn interrupts(&self, on_abort: &'static str) -> watch::Receiver<Interrupt> {
         let progress = Arc::clone(&self.progress);
         signal::watch_interrupts(on_abort, move |text| progress.print(text))
+    }
+}
+
+/// Returns a command as it was typed, with the flag that answers its question: what is pasted does that and nothing less.
+fn confirmed_command(typed: impl Iterator<Item = OsString>) -> String {
+    let words = typed.map(|word| shell_word(&word.to_string_lossy()));
+    ["convexinfra".to_owned()].into_iter().chain(words).chain(["--yes".to_owned()]).collect::<Vec<_>>().join(" ")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_command_is_confirmed_with_all_that_was_typed() {
+        let typed = ["fork", "dev", "pr-42", "--exact", "--ttl", "3d", "--env-file", "a b/.env"].map(OsString::from);
+        let confirmed = confirmed_command(typed.into_iter());
+        assert_eq!(confirmed, "convexinfra fork dev pr-42 --exact --ttl 3d --env-file 'a b/.env' --yes");
     }
 }

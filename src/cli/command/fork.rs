@@ -28,7 +28,7 @@ pub(super) async fn run(context: &Context, args: &Args) -> Result<Exit, AppError
     ));
     let terminal = Terminal::new(&context.printer.without_documents());
     if !args.yes {
-        terminal.confirm("fork it? [y/N] ", &format!("convexinfra fork {from} {to} --exact --yes"))?;
+        terminal.confirm("fork it? [y/N] ")?;
     }
     let origin = desired.origin_if_known().map(str::to_owned);
     let id = new_id(from)?;

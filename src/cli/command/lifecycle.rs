@@ -30,7 +30,7 @@ pub(super) async fn forget(context: &Context, args: &ForgetArgs) -> Result<Exit,
         let question = format!(
             "the record of `{name}` and its secrets are dropped, and a process of this machine is stopped; its data and its env file stay. forget it? [y/N] "
         );
-        terminal.confirm(&question, &format!("convexinfra forget {name} --yes"))
+        terminal.confirm(&question)
     };
     let (name, taken_over) = run(context, Some(&args.name), Work::Forget {}, confirm).await?;
     let command = match taken_over {

@@ -58,7 +58,7 @@ pub(super) fn require_consent(
             Diagnostic::new("restore.not_allowed", format!("the data of `{name}` would be replaced, and that was not allowed"));
         return Err(AppError::new(Exit::Refused, finding.with_help(format!("allow it with\n    {command}"))));
     }
-    if consent.yes { Ok(()) } else { terminal.confirm(&format!("{question} [y/N] "), &format!("{command} --yes")) }
+    if consent.yes { Ok(()) } else { terminal.confirm(&format!("{question} [y/N] ")) }
 }
 
 /// Says what is replaced by what.

@@ -21,7 +21,7 @@ pub(super) async fn run(context: &Context, args: &Args) -> Result<Exit, AppError
             "`{name}` is restarted under another instance secret, and every key of it that was made before is refused then. \
              rotate it? [y/N] "
         );
-        terminal.confirm(&question, &format!("convexinfra key rotate {name} --yes"))?;
+        terminal.confirm(&question)?;
     }
     let origin = desired.and_then(Desired::origin_if_known);
     lifecycle::run(control, &project, origin.map(str::to_owned), &name, Work::RotateKey {}, &terminal).await?;

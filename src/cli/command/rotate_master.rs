@@ -17,7 +17,7 @@ pub(super) fn run(context: &Context, args: &Args) -> Result<Exit, AppError> {
             "everything in `{}` is sealed under another master key; backups from before open with the old one only. rotate it? [y/N] ",
             home.display()
         );
-        terminal.confirm(&question, "convexinfra key rotate-master --yes")?;
+        terminal.confirm(&question)?;
     }
     let (known, next) = (secret_variable(MASTER_KEY), secret_variable(NEXT_MASTER_KEY));
     let is_outside = known.is_some();

@@ -169,7 +169,7 @@ fn delete(context: &Context, store: &SnapshotStore, id: &SnapshotId, yes: bool) 
             Err(SnapshotError::NotFound(id)) => return Err(failed(SnapshotError::NotFound(id))),
             Err(error) => format!("{error}; delete it for good? [y/N] "),
         };
-        Terminal::new(&context.printer).confirm(&question, &format!("convexinfra snapshot delete {id} --yes"))?;
+        Terminal::new(&context.printer).confirm(&question)?;
     }
     let freed = store.delete(id).map_err(failed)?;
     context.printer.output(&format!("`{id}` is deleted, which freed {freed} bytes\n"));
