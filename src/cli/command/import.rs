@@ -165,7 +165,7 @@ fn notices(
 /// What changes in how a container is reached.
 fn reachability_notices(recorded: &BackendSpec, foreign: &ExternalContainer, api_port: Option<u16>) -> Vec<String> {
     let mut notices = Vec::new();
-    if let (Some(api), Some(site)) = &foreign.origins
+    if let (Some(api), Some(site)) = &foreign.launch.origins
         && api == site
     {
         notices.push(format!(

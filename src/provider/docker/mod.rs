@@ -64,7 +64,7 @@ use self::engine::Engine;
 pub use self::engine::EngineSource;
 pub use self::forward::{ForwardPart, ServerForward};
 use self::image::ImagePin;
-pub use self::import::{ExternalContainer, ExternalFiles, ExternalStorage, ImportConflict, ImportedSpec, missing_lines};
+pub use self::import::{ExternalContainer, missing_lines};
 use self::inventory::{Inventory, take_inventory};
 pub use self::labels::ControlPlaneId;
 use self::labels::ResourceRole;

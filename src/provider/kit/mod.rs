@@ -3,6 +3,8 @@
 pub mod backoff;
 pub mod commit_pin;
 pub mod data_place;
+#[cfg(feature = "native")]
+pub mod external;
 pub mod image_reference;
 #[cfg(feature = "native")]
 pub mod keyed_lock;

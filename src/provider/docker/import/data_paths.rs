@@ -6,12 +6,10 @@ use std::collections::BTreeMap;
 
 use bollard::models::ContainerInspectResponse;
 
-use super::spec::ExternalS3;
 use crate::provider::docker::inventory::name_of;
 use crate::provider::docker::launch_file::DATA;
+use crate::provider::kit::external::{Data, Misplaced, misplaced_data};
 
-/// The directory that relative paths start from in the official image.
-const WORKING_DIRECTORY: &str = "/convex";
 /// Flags that say where data is, which the image's own entry point derives from variables.
 const DATA_FLAGS: [&str; 3] = ["--local-storage", "--s3-storage", "--db"];
 
@@ -45,22 +43,7 @@ pub(super) fn check(
     variables: &BTreeMap<String, String>,
     image_entry_point: Option<&[String]>,
 ) -> Result<(), String> {
-    let given = |name: &str| variables.get(name).filter(|value| !value.is_empty());
-    let data = given("DATA_DIR").map_or(DATA.to_owned(), |path| absolute(path));
-    let files = given("STORAGE_DIR").map_or(format!("{data}/storage"), |path| absolute(path));
-    let documents = given("SQLITE_DB").map_or(format!("{data}/db.sqlite3"), |path| absolute(path));
-    let has_server = ["POSTGRES_URL", "MYSQL_URL", "DATABASE_URL"].into_iter().any(|name| given(name).is_some());
-    let has_s3 = ExternalS3::read(|name| given(name).cloned()).is_some();
-    let mut moves = Vec::new();
-    for (what, variable, path, place, counts) in [
-        (Data::Documents, "SQLITE_DB", documents, format!("{DATA}/db.sqlite3"), !has_server),
-        (Data::Files, "STORAGE_DIR", files, format!("{DATA}/storage"), !has_s3),
-    ] {
-        if counts && path != place {
-            let variable = if given(variable).is_some() { variable } else { "DATA_DIR" };
-            moves.push(Move { what, variable, path, place });
-        }
-    }
+    let moves = misplaced_data(variables);
     if !moves.is_empty() {
         return Err(move_first(seen, &moves));
     }
@@ -79,45 +62,13 @@ pub(super) fn check(
     Ok(())
 }
 
-/// Returns a path of the official image without what means nothing.
-fn absolute(path: &str) -> String {
-    let whole = if path.starts_with('/') { path.to_owned() } else { format!("{WORKING_DIRECTORY}/{path}") };
-    let mut parts: Vec<&str> = Vec::new();
-    for part in whole.split('/') {
-        match part {
-            "" | "." => {}
-            ".." => drop(parts.pop()),
-            part => parts.push(part),
-        }
-    }
-    format!("/{}", parts.join("/"))
+/// Copies data to where ours will be.
+trait Copies {
+    fn script(&self) -> String;
+    fn copies(&self, name: &str) -> String;
 }
 
-/// What a backend keeps.
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum Data {
-    Documents,
-    Files,
-}
-
-/// Data that lies at another place than ours will.
-struct Move {
-    what: Data,
-    variable: &'static str,
-    path: String,
-    place: String,
-}
-
-impl Move {
-    fn sentence(&self) -> String {
-        let Self { what, variable, path, place } = self;
-        let what = match what {
-            Data::Documents => "documents",
-            Data::Files => "files and modules",
-        };
-        format!("its {what} in `{path}` (`{variable}`) instead of `{place}`")
-    }
-
+impl Copies for Misplaced {
     /// Copies within the volumes of a container; fails where the data is not there.
     fn script(&self) -> String {
         let (path, place) = (shell_word(&self.path), shell_word(&self.place));
@@ -131,7 +82,7 @@ impl Move {
 
     /// Copies out of the container's own layer, which no other container sees.
     fn copies(&self, name: &str) -> String {
-        let Self { path, place, .. } = self;
+        let Misplaced { path, place, .. } = self;
         let copy = |end: &str, here: &str| {
             let (from, to) = (shell_word(&format!("{name}:{path}{end}")), shell_word(&format!("{name}:{place}{end}")));
             format!("\n    docker cp -a {from} {here}{end} && docker cp -a {here}{end} {to}")
@@ -150,14 +101,14 @@ impl Move {
 }
 
 /// Says how data gets to where ours will be, all of it at once: once the variables are gone nothing tells where the rest was.
-fn move_first(seen: &ContainerInspectResponse, moves: &[Move]) -> String {
+fn move_first(seen: &ContainerInspectResponse, moves: &[Misplaced]) -> String {
     let name = name_of(seen);
     let image = seen.config.as_ref().and_then(|config| config.image.as_deref()).unwrap_or("IMAGE");
     let mounted = |path: &str| {
         let mounts = seen.mounts.iter().flatten().filter_map(|mount| mount.destination.as_deref());
         mounts.into_iter().any(|mount| std::path::Path::new(path).starts_with(mount))
     };
-    let (in_volumes, in_layer): (Vec<&Move>, Vec<&Move>) = moves.iter().partition(|one| mounted(&one.path));
+    let (in_volumes, in_layer): (Vec<&Misplaced>, Vec<&Misplaced>) = moves.iter().partition(|one| mounted(&one.path));
     let mut commands = format!("\n    docker stop {name}");
     if !in_volumes.is_empty() {
         let scripts: Vec<String> = in_volumes.iter().map(|one| one.script()).collect();
@@ -170,7 +121,7 @@ fn move_first(seen: &ContainerInspectResponse, moves: &[Move]) -> String {
     commands.extend(in_layer.iter().map(|one| one.copies(name)));
     let mut variables: Vec<String> = moves.iter().map(|one| format!("`{}`", one.variable)).collect();
     variables.dedup();
-    let sentences: Vec<String> = moves.iter().map(Move::sentence).collect();
+    let sentences: Vec<String> = moves.iter().map(Misplaced::sentence).collect();
     let missing = if in_layer.iter().any(|one| one.what == Data::Documents) {
         " (there may be no file that ends in `-wal`, and then there is nothing to copy)"
     } else {

@@ -15,8 +15,7 @@ use bollard::models::ContainerInspectResponse;
 
 pub(super) use self::settings::address_of;
 use self::settings::{DroppedSettings, check_supervision, published_pair};
-use self::spec::ExternalS3;
-pub use self::spec::{ImportConflict, ImportedSpec, missing_lines};
+pub use self::spec::missing_lines;
 use super::Docker;
 use super::container_diff::nano_cpus;
 use super::engine::{Engine, is_absent};
@@ -27,12 +26,12 @@ use super::launch_file::DATA;
 use super::neighbour;
 use super::volume_users::{self, VolumeUser};
 use crate::convex::release::BACKEND_IMAGE;
-use crate::convex::tuning::parse_tuning;
 use crate::model::{
-    ByteSize, Cpus, DockerSettings, INTERNAL_URL, PortPair, ProviderState, Release, ResolvedBackend, Resources, Secret, Tuning,
+    ByteSize, Cpus, DockerSettings, INTERNAL_URL, PortPair, ProviderState, Release, ResolvedBackend, Resources, Secret,
     is_local_url,
 };
 use crate::provider::ProviderError;
+use crate::provider::kit::external::ExternalLaunch;
 use crate::provider::kit::image_reference::ImageReference;
 
 /// The key under which the provider state names what the next apply drops of a container that is being taken over.
@@ -51,20 +50,12 @@ pub struct ExternalContainer {
     pub ports: Option<PortPair>,
     /// The URL under which this machine reaches its API now.
     pub address: String,
-    /// Its cloud and its site origin, where they were given and lead anywhere.
-    pub origins: (Option<String>, Option<String>),
-    /// Where its documents are.
-    pub storage: ExternalStorage,
-    /// Whether it enters its database over TLS only.
-    pub requires_tls: bool,
-    /// Where its files are.
-    pub files: ExternalFiles,
+    /// What its variables say; origins that lead nowhere are left out.
+    pub launch: ExternalLaunch,
     /// Whether other machines reach its ports.
     pub is_public: bool,
     /// The address that its ports are published on, where that is not loopback.
     pub publish: Option<String>,
-    /// The knobs that it was started with.
-    pub tuning: Tuning,
     /// Its limits.
     pub resources: Resources,
     /// Networks, aliases, labels and all else that `[backends.NAME.docker]` has keys for.
@@ -94,44 +85,6 @@ pub struct ComposeService {
     pub project: String,
     /// The service.
     pub service: String,
-}
-
-/// Where the documents of an external backend are.
-#[derive(Debug, Clone)]
-pub enum ExternalStorage {
-    /// In its volume.
-    Sqlite,
-    /// On a PostgreSQL server with this URL.
-    Postgres(Secret),
-    /// On a MySQL server with this URL.
-    Mysql(Secret),
-}
-
-impl ExternalStorage {
-    /// Returns the manifest's word for it.
-    pub fn engine(&self) -> &'static str {
-        match self {
-            Self::Sqlite => "sqlite",
-            Self::Postgres(_) => "postgres",
-            Self::Mysql(_) => "mysql",
-        }
-    }
-
-    fn url(&self) -> Option<&Secret> {
-        match self {
-            Self::Sqlite => None,
-            Self::Postgres(url) | Self::Mysql(url) => Some(url),
-        }
-    }
-}
-
-/// Where the files of an external backend are.
-#[derive(Debug, Clone)]
-pub enum ExternalFiles {
-    /// In its volume.
-    Local,
-    /// In buckets.
-    S3(ExternalS3),
 }
 
 impl ExternalContainer {
@@ -180,10 +133,14 @@ impl Docker {
         if let Some(other) = volume_users::writers(engine, &volume, &[id_of(&seen)]).await?.first() {
             return Err(refused(shared(&volume, other)));
         }
-        // Clients put paths behind an origin, so a manifest has none that ends in a slash.
-        let origin = |variable: &str| given(variable).map(|origin| origin.trim_end_matches('/').to_owned());
-        let origins = (origin("CONVEX_CLOUD_ORIGIN"), origin("CONVEX_SITE_ORIGIN"));
-        let published = published_pair(&seen, origins.0.as_deref()).map_err(refused)?;
+        let own: BTreeMap<String, String> = variables
+            .iter()
+            .filter(|(name, value)| image.environment.get(*name) != Some(value))
+            .map(|(name, value)| (name.clone(), value.clone()))
+            .collect();
+        let mut launch = ExternalLaunch::read("container", &variables, &own).map_err(refused)?;
+        let api_origin = launch.origins.0.clone();
+        let published = published_pair(&seen, api_origin.as_deref()).map_err(refused)?;
         let address = address_of(&seen, engine.remote_host.as_deref()).ok_or_else(|| {
             refused("does not publish its port 3210, and does not run, so it has no address either: start it first".to_owned())
         })?;
@@ -199,34 +156,23 @@ impl Docker {
         };
         let instance_name = credential("INSTANCE_NAME", "instance_name").await?;
         let instance_secret = credential("INSTANCE_SECRET", "instance_secret").await?;
-        let storage = match (given("POSTGRES_URL").or_else(|| given("DATABASE_URL")), given("MYSQL_URL")) {
-            (Some(url), None) => ExternalStorage::Postgres(Secret::new(url)),
-            (None, Some(url)) => ExternalStorage::Mysql(Secret::new(url)),
-            (None, None) => ExternalStorage::Sqlite,
-            (Some(_), Some(_)) => return Err(refused("has the URLs of two database servers".to_owned())),
-        };
-        let database_conflict = match storage.url() {
+        let database_conflict = match launch.storage.url() {
             Some(url) => require_resolvable(engine, &seen, url).await.err(),
             None => None,
         };
-        let own: BTreeMap<String, String> = variables
-            .iter()
-            .filter(|(name, value)| image.environment.get(*name) != Some(value))
-            .map(|(name, value)| (name.clone(), value.clone()))
-            .collect();
-        let read = parse_tuning(&own);
         let extra_env =
-            read.inexpressible.iter().filter_map(|name| Some((name.clone(), Secret::new(own.get(name)?)))).collect();
+            launch.inexpressible.iter().filter_map(|name| Some((name.clone(), Secret::new(own.get(name)?)))).collect();
         let reference = seen.config.as_ref().and_then(|config| config.image.clone()).unwrap_or_default();
         let parsed = ImageReference::parse(&reference);
         let version = parsed.digest.or(parsed.tag).unwrap_or("latest");
         let release = Release::parse(version).ok().filter(|_| parsed.name == BACKEND_IMAGE);
-        let DroppedSettings { settings, mut dropped } = settings::read(&seen, &image, &published, origins.0.as_deref());
+        let DroppedSettings { settings, mut dropped } = settings::read(&seen, &image, &published, api_origin.as_deref());
         let grace_s = i64::try_from(self.grace.as_secs()).unwrap_or(i64::MAX);
         dropped.extend(seen.config.as_ref().and_then(|config| dropped::of_stop(config, grace_s)));
-        dropped.extend(ExternalS3::without_effect(given));
-        let leads_nowhere = |origin: &String| published.pair.is_none() && is_local_url(origin);
-        let origins = (origins.0.filter(|origin| !leads_nowhere(origin)), origins.1.filter(|origin| !leads_nowhere(origin)));
+        dropped.extend(launch.without_effect.iter().cloned());
+        let leads_nowhere = |origin: &mut String| published.pair.is_none() && is_local_url(origin);
+        launch.origins.0.take_if(|origin| leads_nowhere(origin));
+        launch.origins.1.take_if(|origin| leads_nowhere(origin));
         let mut recorded_engine = ProviderState::new();
         engine.identity.record(engine.url(), &mut recorded_engine);
         Ok(ExternalContainer {
@@ -236,14 +182,10 @@ impl Docker {
             instance_secret: Secret::new(instance_secret),
             ports: published.pair,
             address,
-            origins,
-            storage,
-            requires_tls: given("DO_NOT_REQUIRE_SSL").is_none(),
+            launch,
             database_conflict,
-            files: ExternalS3::read(given).map_or(ExternalFiles::Local, ExternalFiles::S3),
             is_public: published.is_public,
             publish: published.address,
-            tuning: read.tuning,
             resources: resources(&seen),
             settings,
             extra_env,
