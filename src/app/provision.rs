@@ -257,15 +257,27 @@ fn with_backend(loaded: &LoadedManifest, request: &ProvisionRequest) -> Result<S
     for (key, value) in given {
         fields.extend(value.as_ref().map(|value| (key.to_owned(), FieldLiteral::Text(value.clone()))));
     }
+    with_block(loaded, &request.name, &fields)
+}
+
+/// Returns the text of the manifest with a block for one more backend.
+///
+/// # Errors
+/// The manifest cannot be edited.
+pub(crate) fn with_block(
+    loaded: &LoadedManifest,
+    name: &BackendName,
+    fields: &[(String, FieldLiteral)],
+) -> Result<String, AppError> {
     let mut text = loaded.text.clone();
     // The only backend has its env file without a word; with another one beside it, it would lose it.
-    if let Some((name, backend)) = loaded.desired.backends.first_key_value()
+    if let Some((first, backend)) = loaded.desired.backends.first_key_value()
         && let Some(target) = backend.env_files.first().filter(|_| loaded.desired.backends.len() == 1)
     {
         let field = FieldLiteral::Text(target.path.clone());
-        text = add_field(&text, name.as_str(), "env_file", &field).map_err(|error| not_edited(error.to_string()))?;
+        text = add_field(&text, first.as_str(), "env_file", &field).map_err(|error| not_edited(error.to_string()))?;
     }
-    add_backend(&text, request.name.as_str(), &fields).map_err(|error| not_edited(error.to_string()))
+    add_backend(&text, name.as_str(), fields).map_err(|error| not_edited(error.to_string()))
 }
 
 /// Returns the manifest without the backend; none where it does not declare it.

@@ -17,6 +17,7 @@ use crate::convex::deployment::DeploymentClient;
 use crate::host::{ControlSession, EMBEDDED, Home, Host, HostParts, LocalBinaries, NativePlatform};
 use crate::model::{Desired, Diagnostic, Exit, ProjectName, Secret};
 use crate::provider::docker::{AllowList, Docker};
+use crate::provider::kubernetes::Kubernetes;
 use crate::system::read_regular;
 
 /// How large a file of certificates may be in bytes.
@@ -235,6 +236,11 @@ impl Context {
     /// The Docker engine, for what no control plane does.
     pub(crate) fn docker(&self) -> Result<Docker, AppError> {
         Ok(providers::docker(&self.home()?))
+    }
+
+    /// The clusters of the kubeconfig, for what no control plane does.
+    pub(crate) fn kubernetes(&self) -> Kubernetes {
+        providers::kubernetes(&AllowList::Unrestricted)
     }
 
     /// A host in the home that was asked for, under the name that plans give to it.

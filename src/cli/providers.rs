@@ -46,7 +46,7 @@ pub(super) fn local(home: &Path, executable: PathBuf) -> Local {
 
 /// The clusters of the kubeconfig. A served control plane lends its credentials for no context
 /// and for no image that only a manifest names.
-fn kubernetes(allowed: &AllowList) -> Kubernetes {
+pub(super) fn kubernetes(allowed: &AllowList) -> Kubernetes {
     let policy = match allowed {
         AllowList::Unrestricted => ClusterPolicy::Any,
         AllowList::Listed { images, publish, .. } => {

@@ -22,6 +22,8 @@ pub enum FieldLiteral {
     List(Vec<String>),
     /// `{ env = "NAME" }`
     Environment(String),
+    /// Any value, as TOML writes it.
+    Toml(String),
 }
 
 /// Why a manifest could not be edited.
@@ -120,6 +122,7 @@ fn value(field: &FieldLiteral) -> Value {
         FieldLiteral::Flag(flag) => Value::from(*flag),
         FieldLiteral::Whole(number) => Value::from(*number),
         FieldLiteral::Decimal(number) => Value::from(*number),
+        FieldLiteral::Toml(text) => text.parse().unwrap_or_else(|_| Value::from(text.as_str())),
         FieldLiteral::List(list) => Value::from_iter(list.iter().map(String::as_str)),
         FieldLiteral::Environment(name) => {
             let mut table = InlineTable::new();

@@ -70,7 +70,7 @@ const SETTINGS_READERS: &[(&str, &str)] = &[
     ("cli/command/forward.rs", "a backend on a server is reached by being forwarded"),
     ("cli/command/fork.rs", "a copy is run by the executable of its source"),
     ("cli/command/rollback.rs", "which release an executable of the user is, nothing says"),
-    ("cli/command/import.rs", "writes the lines of a manifest that an external container lacks"),
+    ("cli/command/import/mod.rs", "writes the lines of a manifest that an external container lacks"),
 ];
 
 /// Who may touch standard output or standard error.
@@ -80,6 +80,7 @@ const WRITERS: &[(&str, &str)] = &[
     ("cli/mod.rs", "prints what clap says"),
     ("cli/error.rs", "asks how wide the terminal is"),
     ("cli/terminal.rs", "asks whether there is a terminal to ask on"),
+    ("provider/kubernetes/exec.rs", "reads what a command in a container wrote"),
     ("server/logging.rs", "the log of a server"),
     ("simulator/log.rs", "a backend's own log"),
     ("simulator/start.rs", "prints the key that was asked for, as the real binary does"),

@@ -5,24 +5,31 @@ use std::fs;
 
 use crate::cluster_or_skip;
 use crate::commands::ONE;
+use crate::import::with_hand_written;
 use crate::rig::{BACKEND, BACKEND_TWO, BROKEN, Cluster, Project};
 
 #[derive(Clone, Copy, Debug)]
 enum Story {
     First,
     Update,
+    Takeover,
     Destroy,
 }
 
 impl Story {
     fn words(self) -> &'static [&'static str] {
         match self {
-            Self::First | Self::Update => &["apply", "--yes"],
+            Self::First | Self::Update | Self::Takeover => &["apply", "--yes"],
             Self::Destroy => &["destroy", "--yes", "--allow-destroy", "dev"],
         }
     }
 
     fn project(self, cluster: &'static Cluster) -> Project {
+        if matches!(self, Self::Takeover) {
+            let project = with_hand_written(cluster);
+            project.world.run_expecting(0, &["import", "dev", "--statefulset", &format!("{}/convex", project.name)]);
+            return project;
+        }
         let project = Project::new(cluster, ONE);
         if matches!(self, Self::Update | Self::Destroy) {
             project.world.apply();
@@ -53,12 +60,17 @@ fn survives_every_point(story: Story) {
         project.world.unset("CONVEXINFRA_FAULT");
         project.world.run_expecting(0, story.words());
         match story {
-            Story::First | Story::Update => {
+            Story::First | Story::Update | Story::Takeover => {
                 project.world.assert_converged();
-                for kind in ["statefulsets", "pods", "services", "secrets", "persistentvolumeclaims"] {
+                for kind in ["statefulsets", "pods", "persistentvolumeclaims"] {
                     project.one(kind);
                 }
-                if matches!(story, Story::Update) {
+                // What led to it before is left.
+                let left = usize::from(matches!(story, Story::Takeover));
+                for kind in ["services", "secrets"] {
+                    assert_eq!(project.get(kind).len(), 1 + left, "{point}: {kind}");
+                }
+                if matches!(story, Story::Update | Story::Takeover) {
                     assert_eq!(project.shell("cat /convex/data/mark"), "kept", "{point}");
                 }
             }
@@ -75,6 +87,11 @@ fn a_first_apply_survives_every_point() {
 #[test]
 fn an_update_survives_every_point() {
     survives_every_point(Story::Update);
+}
+
+#[test]
+fn a_takeover_survives_every_point() {
+    survives_every_point(Story::Takeover);
 }
 
 #[test]

@@ -13,4 +13,5 @@ mod crash;
 mod data;
 mod exposure;
 mod foresight;
+mod import;
 mod rig;

@@ -7,6 +7,7 @@ use clap::builder::FalseyValueParser;
 
 use super::LockArgs;
 use crate::model::BackendName;
+use crate::provider::kubernetes::WorkloadName;
 
 #[derive(Debug, Args)]
 pub(crate) struct Provision {
@@ -62,6 +63,12 @@ pub(crate) struct Import {
     /// The container to take over.
     #[arg(long, value_name = "ID", env = "CONVEXINFRA_CONTAINER")]
     pub(crate) container: Option<String>,
+    /// The StatefulSet of a cluster to take over, with its claim.
+    #[arg(long, value_name = "NAMESPACE/NAME", conflicts_with_all = ["container", "deployment"])]
+    pub(crate) statefulset: Option<WorkloadName>,
+    /// The Deployment of a cluster to take over, with its claim.
+    #[arg(long, value_name = "NAMESPACE/NAME", conflicts_with = "container")]
+    pub(crate) deployment: Option<WorkloadName>,
 }
 
 #[derive(Debug, Args)]

@@ -35,7 +35,10 @@ pub(super) async fn forget(context: &Context, args: &ForgetArgs) -> Result<Exit,
     let (name, taken_over) = run(context, Some(&args.name), Work::Forget {}, confirm).await?;
     let command = match taken_over {
         // It has no labels of ours yet, by which what was forgotten is found.
-        Some(container) => format!("import {name} --container {container}"),
+        Some(taken) => match taken.split_once(' ') {
+            Some((kind, workload)) => format!("import {name} --{kind} {workload}"),
+            None => format!("import {name} --container {taken}"),
+        },
         None => format!("recover {name}"),
     };
     report(context, &name, "forgotten", &format!("what it left can be taken up again with\n    convexinfra {command}"));

@@ -11,10 +11,11 @@ use super::error::KubernetesError;
 use super::exposure::{ClusterAddress, inside_ports, service};
 use super::inventory::{Inventory, is_terminating, require_namespace};
 use super::kind::Kind;
-use super::labels::{ID, ObjectNames, foreign_owner};
+use super::labels::{ObjectNames, foreign_owner};
 use super::pod_state::condition;
 use super::render::{Objects, RenderInput, claim_over, render};
 use super::rollout::{ENDS_WITHIN, Rollout};
+use super::takeover::{self, Predecessor};
 use super::volume::Retention;
 use super::{identity, image, pod, rollback, volume};
 use crate::failpoint;
@@ -40,15 +41,14 @@ impl Ensure<'_> {
     pub(super) async fn run(&self, resolved: &ResolvedBackend) -> Result<ProviderState, ProviderError> {
         let names = ObjectNames::of(resolved);
         self.ensure_namespace(resolved).await?;
-        let selector = format!("{ID}={}", resolved.id);
-        let mut seen = Inventory::take(self.cluster, self.namespace, &selector).await?;
+        let mut seen = takeover::inventory(self.cluster, resolved, self.namespace).await?;
         if seen.is_empty() {
             require_namespace(self.cluster, self.namespace).await?;
             identity::require_same(self.cluster, resolved).await?;
         }
         if let Some(claim) = seen.get(Kind::Claim, &names.claim()).filter(|claim| is_terminating(claim)) {
             self.save_volume(claim, seen.pod()).await?;
-            seen = Inventory::take(self.cluster, self.namespace, &selector).await?;
+            seen = takeover::inventory(self.cluster, resolved, self.namespace).await?;
         }
         volume::guard_claim(self.cluster, resolved, self.namespace, &seen).await?;
         let images = image::images(resolved)?;
@@ -64,12 +64,14 @@ impl Ensure<'_> {
         for object in objects.all() {
             require_ours(self.cluster, self.namespace, resolved, &seen, object).await?;
         }
-        let pod = self.apply_all(&objects, &seen, &names).await?;
+        let predecessor = Predecessor::find(self.cluster, self.namespace, &resolved.provider_state).await?;
+        let pod = self.apply_all(resolved, &objects, &seen, predecessor.as_ref()).await?;
         self.prune(resolved, &objects, &seen).await?;
         self.keep_volume(resolved, &names).await?;
         let mut state = ProviderState::new();
         pod::note_image(&pod, &mut state);
         image::copy_commit(resolved, &mut state);
+        takeover::copy_claim(&resolved.provider_state, &mut state);
         identity::record(self.cluster, &mut state).await;
         state.insert("namespace".to_owned(), self.namespace.to_owned());
         let port = inside_ports(resolved).api;
@@ -179,7 +181,14 @@ impl Ensure<'_> {
     }
 
     /// Applies everything, and waits for the Pod.
-    async fn apply_all(&self, objects: &Objects, seen: &Inventory, names: &ObjectNames) -> Result<Value, ProviderError> {
+    async fn apply_all(
+        &self,
+        resolved: &ResolvedBackend,
+        objects: &Objects,
+        seen: &Inventory,
+        predecessor: Option<&Predecessor<'_>>,
+    ) -> Result<Value, ProviderError> {
+        let names = &ObjectNames::of(resolved);
         self.put(&objects.secret).await?;
         failpoint::hit("provider.kubernetes.secret_applied");
         let claim = match seen.get(Kind::Claim, &names.claim()) {
@@ -191,8 +200,13 @@ impl Ensure<'_> {
         if let Some(policy) = &objects.network_policy {
             self.put(policy).await?;
         }
-        let before = rollback::template(seen, names, &objects.stateful_set);
-        let pod = self.roll_out(objects, names, before).await?;
+        let pod = match predecessor {
+            Some(predecessor) => self.take_over(resolved, objects, predecessor).await?,
+            None => {
+                self.require_one_writer(resolved).await?;
+                self.roll_out(objects, names, rollback::template(seen, names, &objects.stateful_set)).await?
+            }
+        };
         failpoint::hit("provider.kubernetes.rolled_out");
         for object in objects.dashboard.iter().chain(&objects.ingress).chain(&objects.routes) {
             self.put(object).await?;
@@ -200,15 +214,67 @@ impl Ensure<'_> {
         Ok(pod)
     }
 
-    /// Applies the StatefulSet and waits for its Pod; rolls back to the template from before where that does not become ready.
-    async fn roll_out(&self, objects: &Objects, names: &ObjectNames, before: Option<Value>) -> Result<Value, ProviderError> {
-        let rollout = Rollout {
+    /// Puts the StatefulSet into the place of what was there before; starts that again where its Pod does not become ready.
+    async fn take_over(
+        &self,
+        resolved: &ResolvedBackend,
+        objects: &Objects,
+        predecessor: &Predecessor<'_>,
+    ) -> Result<Value, ProviderError> {
+        let names = &ObjectNames::of(resolved);
+        let rollout = self.rollout(names);
+        let done = async {
+            predecessor.stop(self.progress).await?;
+            failpoint::hit("provider.kubernetes.predecessor_stopped");
+            self.require_one_writer(resolved).await?;
+            self.put(&objects.stateful_set).await?;
+            failpoint::hit("provider.kubernetes.stateful_set_applied");
+            rollout.run(&objects.stateful_set["spec"]["template"]).await
+        };
+        match done.await {
+            Ok(pod) => {
+                predecessor.delete().await?;
+                Ok(pod)
+            }
+            Err(KubernetesError::NotReady { reason, log }) => {
+                (self.progress)(format!("goes back to what ran before: {reason}"));
+                if self.cluster.get(Kind::StatefulSet, self.namespace, names.backend()).await?.is_some() {
+                    let none = json!({ "spec": { "replicas": 0 } });
+                    self.cluster.merge(Kind::StatefulSet, self.namespace, names.backend(), None, &none).await?;
+                    rollout.wait_until_gone(ENDS_WITHIN).await?;
+                }
+                predecessor.start_again().await?;
+                Err(ProviderError::NotReplaced { reason, log })
+            }
+            Err(error) => Err(error.into()),
+        }
+    }
+
+    /// Refuses to start a Pod beside another one that writes to its claim.
+    async fn require_one_writer(&self, resolved: &ResolvedBackend) -> Result<(), KubernetesError> {
+        match takeover::other_writers(self.cluster, resolved, self.namespace).await?.first() {
+            None => Ok(()),
+            Some(writer) => Err(KubernetesError::SecondWriter {
+                claim: ObjectNames::of(resolved).claim(),
+                pod: writer.clone(),
+                namespace: self.namespace.to_owned(),
+            }),
+        }
+    }
+
+    fn rollout<'a>(&'a self, names: &'a ObjectNames) -> Rollout<'a> {
+        Rollout {
             cluster: self.cluster,
             namespace: self.namespace,
             names,
             ready_within: self.ready_within,
             progress: self.progress,
-        };
+        }
+    }
+
+    /// Applies the StatefulSet and waits for its Pod; rolls back to the template from before where that does not become ready.
+    async fn roll_out(&self, objects: &Objects, names: &ObjectNames, before: Option<Value>) -> Result<Value, ProviderError> {
+        let rollout = self.rollout(names);
         let wanted = &objects.stateful_set;
         let Some(before) = before else {
             self.put(wanted).await?;

@@ -81,6 +81,16 @@ pub enum KubernetesError {
         /// What was done about its volume.
         volume: String,
     },
+    /// Another Pod writes to the claim.
+    #[error("the Pod `{pod}` uses the claim `{claim}` as well, and two backends on one database destroy it")]
+    SecondWriter {
+        /// The claim.
+        claim: String,
+        /// The Pod.
+        pod: String,
+        /// The namespace.
+        namespace: String,
+    },
     /// A Pod does not come up.
     #[error("its Pod does not become ready: {reason}")]
     NotReady {
@@ -111,6 +121,7 @@ impl KubernetesError {
             Self::Refused { .. } => "kubernetes.refused",
             Self::Foreign { .. } => "kubernetes.foreign",
             Self::ClaimTerminating { .. } => "kubernetes.claim_terminating",
+            Self::SecondWriter { .. } => "kubernetes.second_writer",
             Self::NotReady { .. } => "kubernetes.not_ready",
             Self::NoAddress { .. } => "kubernetes.no_address",
         }
@@ -148,6 +159,9 @@ impl KubernetesError {
                 "export the data now with `npx convex export`; a claim that is being deleted cannot be kept, but where its volume outlives \
                  it, the next apply after the Pod has ended takes the volume up"
                     .to_owned()
+            }
+            Self::SecondWriter { pod, namespace, .. } => {
+                format!("see what made it, and end that\n    kubectl -n {namespace} describe pod {pod}")
             }
             Self::NotReady { log, .. } if !log.is_empty() => format!("its log ends with\n    {}", log.join("\n    ")),
             Self::Refused { .. } | Self::NoRoom { .. } | Self::NotReady { .. } | Self::NoAddress { .. } => return None,

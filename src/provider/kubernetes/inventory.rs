@@ -65,6 +65,11 @@ impl Inventory {
         self.objects.iter().map(|(kind, object)| (*kind, object))
     }
 
+    /// Adds an object that has no labels of ours.
+    pub(super) fn add(&mut self, kind: Kind, object: Value) {
+        self.objects.push((kind, object));
+    }
+
     /// Whether there is nothing at all.
     pub(super) fn is_empty(&self) -> bool {
         self.objects.is_empty()

@@ -12,6 +12,7 @@ pub(super) enum Kind {
     Volume,
     StorageClass,
     Secret,
+    ConfigMap,
     Claim,
     Service,
     Pod,
@@ -26,12 +27,13 @@ pub(super) enum Kind {
 }
 
 impl Kind {
-    const ALL: [Self; 16] = [
+    const ALL: [Self; 17] = [
         Self::Namespace,
         Self::Node,
         Self::Volume,
         Self::StorageClass,
         Self::Secret,
+        Self::ConfigMap,
         Self::Claim,
         Self::Service,
         Self::Pod,
@@ -53,6 +55,7 @@ impl Kind {
             Self::Volume => ("v1", "PersistentVolume", "persistentvolumes"),
             Self::StorageClass => ("storage.k8s.io/v1", "StorageClass", "storageclasses"),
             Self::Secret => ("v1", "Secret", "secrets"),
+            Self::ConfigMap => ("v1", "ConfigMap", "configmaps"),
             Self::Claim => ("v1", "PersistentVolumeClaim", "persistentvolumeclaims"),
             Self::Service => ("v1", "Service", "services"),
             Self::Pod => ("v1", "Pod", "pods"),

@@ -5,6 +5,7 @@
 
 use serde_json::{Map, Value, json};
 
+use super::owners::Tool;
 use crate::model::{BackendId, InstanceName, ResolvedBackend};
 
 /// The field manager under which everything is applied.
@@ -25,6 +26,8 @@ pub(super) const RECLAIM_BEFORE: &str = "convexinfra/reclaim-policy-before";
 pub(super) const DISCARDED: &str = "convexinfra/discarded";
 /// The annotation of a StatefulSet with the template that was well, while another one is not known to be.
 pub(super) const TEMPLATE_BEFORE: &str = "convexinfra/template-before";
+/// The key of the provider state with the claim that a backend goes on with, where something else made that.
+pub(super) const ADOPTED_CLAIM: &str = "claim";
 /// The longest name of a StatefulSet: its Pods carry a label with the name, a dash and a hash of ten.
 const NAME_MAX: usize = 52;
 
@@ -49,12 +52,17 @@ impl Role {
 
 /// The names of a backend's objects. They hold for its whole life, through renames.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct ObjectNames(String);
+pub(super) struct ObjectNames {
+    backend: String,
+    /// The claim, where something else made it.
+    claim: Option<String>,
+}
 
 impl ObjectNames {
     /// Returns the names of a backend's objects: two control planes may share a namespace and know nothing of each other.
     pub(super) fn of(resolved: &ResolvedBackend) -> Self {
-        Self::new(&resolved.id, &resolved.instance_name)
+        let names = Self::new(&resolved.id, &resolved.instance_name);
+        Self { claim: resolved.provider_state.get(ADOPTED_CLAIM).cloned(), ..names }
     }
 
     /// Returns the names that follow from an identity and an instance.
@@ -62,32 +70,32 @@ impl ObjectNames {
         let id: String = id.as_str().chars().take(6).collect();
         let longest = NAME_MAX - "-".len() - id.len();
         let instance: String = instance.as_str().chars().take(longest).collect();
-        Self(format!("{}-{id}", instance.trim_end_matches('-')))
+        Self { backend: format!("{}-{id}", instance.trim_end_matches('-')), claim: None }
     }
 
     /// Returns the name of the StatefulSet, the Service and the Ingress.
     pub(super) fn backend(&self) -> &str {
-        &self.0
+        &self.backend
     }
 
     /// Returns the name of the one Pod.
     pub(super) fn pod(&self) -> String {
-        format!("{}-0", self.0)
+        format!("{}-0", self.backend)
     }
 
     /// Returns the name of the claim.
     pub(super) fn claim(&self) -> String {
-        format!("{}-data", self.0)
+        self.claim.clone().unwrap_or_else(|| format!("{}-data", self.backend))
     }
 
     /// Returns the name of the Secret of one launch.
     pub(super) fn secret(&self, digest: &str) -> String {
-        format!("{}-launch-{digest}", self.0)
+        format!("{}-launch-{digest}", self.backend)
     }
 
     /// Returns the name of the dashboard's Deployment and Service.
     pub(super) fn dashboard(&self) -> String {
-        format!("{}-dashboard", self.0)
+        format!("{}-dashboard", self.backend)
     }
 }
 
@@ -132,14 +140,19 @@ pub(super) fn foreign_owner(object: &Value, resolved: &ResolvedBackend) -> Optio
     if is_ours {
         return None;
     }
-    if let Some(release) = metadata["annotations"]["meta.helm.sh/release-name"].as_str() {
-        return Some(format!("the Helm release `{release}`"));
-    }
-    if let Some(application) = label("argocd.argoproj.io/instance") {
-        return Some(format!("the Argo CD application `{application}`"));
+    // The claim of what it was before stays its own; the StatefulSet that made it may own it until it is scaled down.
+    let is_adopted = object["kind"] == "PersistentVolumeClaim"
+        && metadata["name"]
+            .as_str()
+            .is_some_and(|name| resolved.provider_state.get(ADOPTED_CLAIM).is_some_and(|claim| claim == name));
+    if let Some(tool) = Tool::of(object).filter(|tool| !is_adopted || !matches!(tool, Tool::Controller(..))) {
+        return Some(tool.words());
     }
     if let Some(id) = label(ID).filter(|id| *id != resolved.id.as_str()) {
         return Some(format!("the backend with the identity `{id}`"));
+    }
+    if is_adopted {
+        return None;
     }
     Some(managers(object).next().map_or("something else".to_owned(), |manager| format!("`{manager}`")))
 }

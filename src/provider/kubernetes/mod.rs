@@ -12,16 +12,19 @@ mod connect;
 mod diff;
 mod ensure;
 mod error;
+mod exec;
 mod exposure;
 mod fit;
 mod gitops;
 mod identity;
 mod image;
+mod import;
 mod inventory;
 mod kind;
 mod labels;
 mod logs;
 mod observe;
+mod owners;
 mod pod;
 mod pod_state;
 mod preflight;
@@ -31,6 +34,7 @@ mod render;
 mod rights;
 mod rollback;
 mod rollout;
+mod takeover;
 #[cfg(test)]
 mod tests;
 mod tunnel;
@@ -50,6 +54,7 @@ use self::ensure::Ensure;
 pub use self::error::KubernetesError;
 use self::exposure::inside_ports;
 pub use self::gitops::manifests;
+pub use self::import::{ExternalWorkload, WorkloadKind, WorkloadName};
 use self::inventory::Inventory;
 use self::kind::Kind;
 use self::labels::{BACKEND, ID, ObjectNames, PROJECT};
@@ -57,6 +62,8 @@ use self::logs::LogOf;
 use self::pod_state::{PodState, pod_state};
 use self::rights::Right;
 pub use self::rights::role_text;
+use self::takeover::Predecessor;
+pub use self::tunnel::ForwardTarget;
 use self::tunnel::PodPort;
 use super::kit::keyed_lock::KeyedLock;
 use super::kit::redact::Redactor;
@@ -65,8 +72,8 @@ use super::{FoundBackend, LogChunk, LogPosition, PlaceFindings, ProgressFn, Prov
 use crate::convex::release::COMMITS;
 use crate::model::kubernetes::KubernetesSettings;
 use crate::model::{
-    BackendId, BackendName, BackendSpec, Diagnostic, InstanceName, Observation, PortPair, ProjectName, ProviderKind,
-    ProviderState, ResolvedBackend, VolumeReclaim,
+    BackendId, BackendName, BackendSpec, Diagnostic, Observation, ProjectName, ProviderKind, ProviderState, ResolvedBackend,
+    VolumeReclaim,
 };
 
 /// How long a Pod may take until it is ready. Large databases are known to need minutes.
@@ -90,19 +97,6 @@ pub struct Kubernetes {
     tunnels: Tunnels<BackendId>,
     /// One command works on a backend at a time.
     locks: KeyedLock<BackendId>,
-}
-
-/// What is forwarded to this machine.
-#[derive(Debug, Clone, Copy)]
-pub struct ForwardTarget<'a> {
-    /// The identity of the backend.
-    pub id: &'a BackendId,
-    /// What its process calls itself.
-    pub instance_name: &'a InstanceName,
-    /// What it is.
-    pub spec: &'a BackendSpec,
-    /// The ports of this machine.
-    pub local: PortPair,
 }
 
 /// The rights that an account is known to have, by context and namespace.
@@ -400,7 +394,11 @@ impl Provider for Kubernetes {
         if cluster.is_inside {
             return Ok(None);
         }
-        let port = self.pod_port(&cluster, resolved, &namespace, inside_ports(resolved).api);
+        let predecessor = Predecessor::find(&cluster, &namespace, &resolved.provider_state).await?;
+        let port = match predecessor {
+            Some(predecessor) => import::port_of(&cluster, &namespace, predecessor.pod().await?),
+            None => self.pod_port(&cluster, resolved, &namespace, inside_ports(resolved).api),
+        };
         let opened = self.tunnels.url(resolved.id.clone(), port).await;
         let url =
             opened.map_err(|error| ProviderError::Unreachable(format!("no port of this machine could be opened: {error}")))?;

@@ -12,6 +12,7 @@ use super::labels::{ObjectNames, foreign_owner};
 use super::pod_state::{PodState, last_end_of, pod_state};
 use super::render::{Objects, RenderInput, claim_over, render};
 use super::rollout::{is_made_from, resources_differ, warnings_of};
+use super::takeover::{self, Predecessor};
 use super::{ensure, identity, image, quantity, volume};
 use crate::model::kubernetes::Exposure;
 use crate::model::{CLIENT_SITE_URL, CLIENT_URL, DataState, Endpoints, FieldDrift, Observation, ResolvedBackend, RunState};
@@ -25,7 +26,11 @@ pub(super) async fn observe(
     namespace: &str,
     project: &Inventory,
 ) -> Result<Observation, ProviderError> {
-    let (names, seen) = (ObjectNames::of(resolved), project.of(resolved));
+    let names = ObjectNames::of(resolved);
+    if let Some(predecessor) = Predecessor::find(cluster, namespace, &resolved.provider_state).await? {
+        return Ok(predecessor.observe().await?);
+    }
+    let seen = takeover::with_claim(cluster, resolved, namespace, project.of(resolved)).await?;
     if seen.is_empty() {
         // Nothing in a namespace that is not there, or in another cluster, is not "absent".
         require_namespace(cluster, namespace).await?;
@@ -48,6 +53,9 @@ pub(super) async fn observe(
     if let Some(claim) = seen.get(Kind::Claim, &names.claim()) {
         drift_found.extend(claim_drift(claim));
         notes.extend(growth_note(claim));
+    }
+    for writer in takeover::other_writers(cluster, resolved, namespace).await? {
+        drift_found.push(drift("claim", "used by its own Pod alone", format!("used by the Pod `{writer}` as well")));
     }
     for kind in &seen.unknown {
         notes.push(format!("the account may not list {}, so nothing is known of those", kind.plural()));

@@ -9,11 +9,11 @@ use super::error::KubernetesError;
 use super::exposure::ClusterAddress;
 use super::inventory::{Inventory, is_terminating};
 use super::kind::Kind;
-use super::labels::ID;
+use super::labels::ADOPTED_CLAIM;
 use super::pod_state::{PodState, pod_state};
 use super::render::{Objects, RenderInput, claim_over, render};
 use super::rights::{self, Right};
-use super::{fit, image};
+use super::{fit, image, takeover};
 use crate::convex::image::{API_PORT, SITE_PORT};
 use crate::model::{BackendId, Diagnostic, PortPair, ResolvedBackend, STORAGE_URL};
 use crate::provider::kit::redact::Redactor;
@@ -58,8 +58,7 @@ impl Look<'_> {
         if !self.has_namespace().await? {
             return Ok(());
         }
-        let selector = format!("{ID}={}", self.resolved.id);
-        let seen = Inventory::take(self.cluster, self.namespace, &selector).await?;
+        let seen = takeover::inventory(self.cluster, &self.resolved, self.namespace).await?;
         let Some(objects) = self.objects() else { return Ok(()) };
         self.look_for_room(&objects, &seen).await?;
         self.try_objects(&objects, &seen).await;
@@ -224,6 +223,8 @@ fn named(resolved: &ResolvedBackend) -> ResolvedBackend {
     let mut resolved = resolved.clone();
     if resolved.ports.api == 0 {
         resolved.id = BackendId::new(PREVIEW);
+        // A claim that was retained belongs to the identity that it gets back.
+        resolved.provider_state.remove(ADOPTED_CLAIM);
         resolved.ports = PortPair { api: API_PORT, site: SITE_PORT };
     }
     let address = ClusterAddress {

@@ -7,10 +7,11 @@ use serde_json::json;
 use super::cluster::Cluster;
 use super::error::KubernetesError;
 use super::identity;
-use super::inventory::{Inventory, require_namespace};
+use super::inventory::require_namespace;
 use super::kind::Kind;
-use super::labels::{ID, ObjectNames, foreign_owner};
+use super::labels::{ObjectNames, foreign_owner};
 use super::rollout::{ENDS_WITHIN, Rollout};
+use super::takeover::{self, Predecessor};
 use super::volume::{Retention, kept_volume, release_volume, retain_volume};
 use crate::failpoint;
 use crate::model::{ResolvedBackend, VolumeReclaim};
@@ -22,6 +23,9 @@ const ORDER: [Kind; 7] =
 
 /// Stops a backend and leaves everything that belongs to it.
 pub(super) async fn stop(cluster: &Cluster, resolved: &ResolvedBackend, namespace: &str) -> Result<(), ProviderError> {
+    if let Some(predecessor) = Predecessor::find(cluster, namespace, &resolved.provider_state).await? {
+        return Ok(predecessor.stop(&|_| {}).await?);
+    }
     let names = ObjectNames::of(resolved);
     let Some(live) = cluster.get(Kind::StatefulSet, namespace, names.backend()).await? else {
         require_namespace(cluster, namespace).await?;
@@ -45,7 +49,11 @@ pub(super) async fn remove(
     progress: ProgressFn<'_>,
 ) -> Result<(), ProviderError> {
     let names = ObjectNames::of(resolved);
-    let seen = Inventory::take(cluster, namespace, &format!("{ID}={}", resolved.id)).await?;
+    let seen = takeover::inventory(cluster, resolved, namespace).await?;
+    if let Some(predecessor) = Predecessor::find(cluster, namespace, &resolved.provider_state).await? {
+        predecessor.stop(progress).await?;
+        predecessor.delete().await?;
+    }
     if seen.is_empty() {
         match require_namespace(cluster, namespace).await {
             // A namespace that was made here and is gone took everything along.

@@ -10,11 +10,25 @@ use kube::Api;
 use tokio::net::TcpStream;
 
 use super::cluster::Cluster;
+use crate::model::{BackendId, BackendSpec, InstanceName, PortPair};
 use crate::provider::async_trait;
 use crate::provider::kit::tunnel::{self, Relay};
 
 /// How long the API server may take to open one forwarding.
 const OPEN_WITHIN: Duration = Duration::from_secs(15);
+
+/// What is forwarded to this machine.
+#[derive(Debug, Clone, Copy)]
+pub struct ForwardTarget<'a> {
+    /// The identity of the backend.
+    pub id: &'a BackendId,
+    /// What its process calls itself.
+    pub instance_name: &'a InstanceName,
+    /// What it is.
+    pub spec: &'a BackendSpec,
+    /// The ports of this machine.
+    pub local: PortPair,
+}
 
 /// A Pod's port in a cluster.
 #[derive(Clone)]

@@ -3,6 +3,8 @@
 //! It writes down what the container is now. The next apply puts a container of ours in its place, with the same volume,
 //! the same name, the same secret and the same ports. Nothing of the container is changed, and nothing of the manifest guessed.
 
+mod workload;
+
 use std::collections::BTreeMap;
 
 use crate::api::{ControlPlane, IfMissing};
@@ -14,13 +16,25 @@ use crate::host::own_holder;
 use crate::model::{BackendName, BackendSpec, Diagnostic, Exit, FieldValue, InstanceName, Tls, error_chain, fields};
 use crate::plan::BackendSelection;
 use crate::provider::docker::{ExternalContainer, missing_lines};
+use crate::provider::kubernetes::{WorkloadKind, WorkloadName};
 use crate::{app::LoadedManifest, cli::context::Context};
 
-/// Takes a container over as a backend of the manifest.
+/// Takes something over as a backend of the manifest.
 pub(super) async fn run(context: &Context, args: &Args) -> Result<Exit, AppError> {
+    match named_workload(args) {
+        Some((kind, named)) => workload::run(context, &args.name, kind, named).await,
+        None => import_container(context, args).await,
+    }
+}
+
+async fn import_container(context: &Context, args: &Args) -> Result<Exit, AppError> {
     let Some(container) = &args.container else {
         let finding = Diagnostic::new("usage.container", "nothing says which container is to be taken over");
-        let help = format!("list them with `docker ps`, and name one\n    convexinfra import {} --container ID", args.name);
+        let name = &args.name;
+        let help = format!(
+            "list them with `docker ps`, and name one\n    convexinfra import {name} --container ID\nor what a cluster runs\n    \
+             convexinfra import {name} --statefulset NAMESPACE/NAME"
+        );
         return Err(AppError::new(Exit::Usage, finding.with_help(help)));
     };
     let manifest = context.load()?;
@@ -185,6 +199,11 @@ fn reachability_notices(recorded: &BackendSpec, foreign: &ExternalContainer, api
         ));
     }
     notices
+}
+
+fn named_workload(args: &Args) -> Option<(WorkloadKind, &WorkloadName)> {
+    let set = args.statefulset.as_ref().map(|name| (WorkloadKind::StatefulSet, name));
+    set.or(args.deployment.as_ref().map(|name| (WorkloadKind::Deployment, name)))
 }
 
 /// The fields that the container has and the manifest says nothing of, or something else, with the values that keep them.
