@@ -27,6 +27,20 @@ fn a_backend_is_reached_by_its_service_and_by_its_node() {
     }
 }
 
+/// What other Pods of the cluster and node actions reach it by.
+#[test]
+fn the_url_of_a_cluster_ip_answers_by_its_name_inside() {
+    let project = Project::new(cluster_or_skip!(), &format!("{ONE}expose = \"cluster-ip\"\n"));
+    project.world.apply();
+    let (url, _) = project.world.coordinates(".env.local");
+    let (host, port) = url.strip_prefix("http://").and_then(|rest| rest.split_once(':')).unwrap();
+    let ask = format!(
+        "exec 3<>/dev/tcp/{host}/{port}; printf 'GET /instance_name HTTP/1.0\\r\\nHost: {host}\\r\\n\\r\\n' >&3; cat <&3"
+    );
+    let answer = project.kubectl(&["exec", &project.name_of("pods"), "--", "bash", "-c", &ask]);
+    assert!(answer.ends_with(&format!("{}-dev", project.name)), "{answer}");
+}
+
 #[test]
 fn the_address_of_a_load_balancer_is_waited_for() {
     let project = Project::new(cluster_or_skip!(), &format!("{ONE}expose = \"load-balancer\"\n"));
