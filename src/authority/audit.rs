@@ -185,10 +185,9 @@ impl<S: Store> Authority<S> {
     /// stays: it is what shows that.
     pub fn prune_histories(&self) -> Result<(), AuthorityError> {
         let long = self.store.read(|rows| Ok::<_, AuthorityError>(rows.long_chains(HISTORY_KEPT + HISTORY_SLACK)?))?;
-        for project in long {
-            self.prune_history(project.as_ref(), HISTORY_KEPT)?;
-        }
-        Ok(())
+        // One that cannot be read keeps no other from being pruned.
+        let pruned = long.iter().map(|project| self.prune_history(project.as_ref(), HISTORY_KEPT));
+        pruned.fold(Ok(()), |all, one| all.and(one))
     }
 
     /// Forgets all but the newest entries of one history.
@@ -236,7 +235,7 @@ fn has_activity(rows: &dyn Rows, project: Option<&ProjectName>) -> Result<bool, 
     Ok(row.is_some_and(|row| row.revision.0 > 0 || row.origin.is_some())
         || !rows.backends(name)?.is_empty()
         || rows.quota(project)?.is_some()
-        || rows.tokens()?.iter().any(|token| token.record.project.as_ref() == project))
+        || rows.readable_tokens()?.0.iter().any(|token| token.record.project.as_ref() == project))
 }
 
 /// A history while it is followed from its beginning.

@@ -31,7 +31,7 @@ impl<S: Store> Authority<S> {
                 let message = format!("an operation on `{}` of `{}` has not ended", open.backend, open.project);
                 return Err(refused("key.operation_open", message, "run the command again that began it, and this one then"));
             }
-            if let Some(row) = unreadable.first() {
+            if let Some(row) = unreadable.first().or(rows.unreadable_rows()?.first()) {
                 return Err(refused("key.unreadable", row.to_string(), "put the store back from a backup"));
             }
             let mut retired = self.retired_keys(rows)?;

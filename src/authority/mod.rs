@@ -74,6 +74,8 @@ pub struct Authority<S> {
     steps: StepTable,
     /// Whether rows of before are believed that are bound to less than today's: until all were bound anew.
     accepts_legacy: AtomicBool,
+    /// Whether tokens are believed that were written before tokens were bound. A home without a mark had none then.
+    accepts_unbound_tokens: AtomicBool,
 }
 
 impl<S: Store> Authority<S> {
@@ -86,6 +88,7 @@ impl<S: Store> Authority<S> {
             first_port: allocation::FIRST_PORT,
             steps: steps_of,
             accepts_legacy: AtomicBool::new(true),
+            accepts_unbound_tokens: AtomicBool::new(true),
         }
     }
 
@@ -176,6 +179,8 @@ mod database_tests;
 mod expiry_tests;
 #[cfg(test)]
 mod history_tests;
+#[cfg(test)]
+mod key_check_tests;
 #[cfg(test)]
 mod key_rotation_tests;
 #[cfg(test)]

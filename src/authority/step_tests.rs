@@ -24,7 +24,7 @@ impl World {
         (operation, next)
     }
 
-    fn execute_sql(&self, statements: &str) {
+    pub(super) fn execute_sql(&self, statements: &str) {
         rusqlite::Connection::open(self.folder.path().join("store.sqlite3")).unwrap().execute_batch(statements).unwrap();
     }
 }

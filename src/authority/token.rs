@@ -169,7 +169,7 @@ impl<S: Store> Authority<S> {
         let expected = self.token_row(row.record.clone(), row.hash.clone());
         match &row.mac {
             Some(mac) => expected.is_ok_and(|expected| expected.mac.as_deref() == Some(mac)),
-            None => self.accepts_legacy.load(std::sync::atomic::Ordering::Relaxed),
+            None => self.accepts_unbound_tokens.load(std::sync::atomic::Ordering::Relaxed),
         }
     }
 

@@ -4,8 +4,8 @@
 //! Must not do: wait for a lock, or let one failure stop the rest of a sweep.
 
 use std::collections::BTreeSet;
-use std::sync::Arc;
 use std::sync::atomic::Ordering;
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use super::registry::{BackendKey, Cancellation, SweepErrors, error_code};
@@ -37,6 +37,10 @@ impl Host {
             failed.push((None, error));
         }
         if self.registry.sweeps.fetch_add(1, Ordering::Relaxed).is_multiple_of(SWEEPS_PER_PRUNE) {
+            match self.damaged_rows() {
+                Ok(rows) => Self::log_unreadable(&self.registry.damaged, rows),
+                Err(error) => failed.push((None, error)),
+            }
             let before = self.now().plus_milliseconds(-NOTICE_RETENTION_MS);
             let now = self.now();
             let prune = |authority: &HostAuthority| {
@@ -68,13 +72,13 @@ impl Host {
                 Err(error) => left.push((place, error)),
             }
         }
-        self.log_unreadable(unreadable);
+        Self::log_unreadable(&self.registry.unreadable, unreadable);
         Ok(left)
     }
 
     /// Names the rows that cannot be read in the log, once for as long as they are there.
-    fn log_unreadable(&self, rows: Vec<UnreadableRow>) {
-        let mut known = lock(&self.registry.unreadable);
+    fn log_unreadable(known: &Mutex<BTreeSet<String>>, rows: Vec<UnreadableRow>) {
+        let mut known = lock(known);
         let now: BTreeSet<String> = rows.iter().map(ToString::to_string).collect();
         for row in now.difference(&known) {
             tracing::error!(row, "a row of the store cannot be read and is passed over; restore it, or delete it");

@@ -95,6 +95,7 @@ use crate::model::{
     ResolvedBackend, Revision, RunState, Secret, Snapshot, Timestamp, Usage,
 };
 use crate::provider::{Provider, ProviderError};
+use crate::store::UnreadableRow;
 use registry::OperationRegistry;
 use write_limits::WriteLimits;
 
@@ -231,6 +232,11 @@ impl Host {
     /// Whether the store answers.
     pub fn check_store(&self) -> Result<(), ControlError> {
         self.read_rows(|authority| authority.ping()).map(drop)
+    }
+
+    /// Returns the rows that are damaged. They are passed over.
+    pub fn damaged_rows(&self) -> Result<Vec<UnreadableRow>, ControlError> {
+        Ok(self.read_rows(Authority::damaged_rows)?.unwrap_or_default())
     }
 
     /// Returns how many bytes the store takes on the disk.

@@ -47,6 +47,8 @@ pub(super) struct OperationRegistry {
     pub(super) restarts: Mutex<BTreeMap<BackendKey, Restarts>>,
     /// The rows that the last sweep could not read.
     pub(super) unreadable: Mutex<BTreeSet<String>>,
+    /// The rows of all projects that cannot be read, as they were named in the log.
+    pub(super) damaged: Mutex<BTreeSet<String>>,
     /// What the last sweep could not do.
     pub(super) sweep_errors: Mutex<SweepErrors>,
 }

@@ -72,6 +72,8 @@ pub trait Rows: HistoryRows {
     fn put_backend(&self, row: &BackendRow) -> Result<(), StoreError>;
     /// Forgets a backend.
     fn delete_backend(&self, id: &BackendId) -> Result<(), StoreError>;
+    /// Returns which rows of all projects cannot be read, but for operations, which their resumption names.
+    fn unreadable_rows(&self) -> Result<Vec<UnreadableRow>, StoreError>;
     /// Returns what destroyed backends of a project left behind, or of all projects, the oldest first.
     fn retained(&self, project: Option<&ProjectName>) -> Result<Vec<RetainedRow>, StoreError>;
     /// Writes what a destroyed backend left behind.
@@ -135,11 +137,13 @@ pub trait Rows: HistoryRows {
     fn put_lease(&self, row: &LeaseRow) -> Result<(), StoreError>;
     /// Returns all tokens, oldest first.
     fn tokens(&self) -> Result<Vec<TokenRow>, StoreError>;
+    /// Returns the tokens that can be read, oldest first, and which rows of them cannot.
+    fn readable_tokens(&self) -> Result<(Vec<TokenRow>, Vec<UnreadableRow>), StoreError>;
     /// Returns one token.
     fn token(&self, id: &TokenId) -> Result<Option<TokenRow>, StoreError>;
     /// Writes a token. One that was revoked stays so.
     fn put_token(&self, row: &TokenRow) -> Result<(), StoreError>;
-    /// Returns the mark of the master key under which these rows are written.
+    /// Returns the mark of the master key under which these rows are written. A column that cannot be read is as good as empty.
     fn key_check(&self) -> Result<Option<KeyCheckRow>, StoreError>;
     /// Writes it, in place of the one that there was.
     fn put_key_check(&self, row: &KeyCheckRow) -> Result<(), StoreError>;

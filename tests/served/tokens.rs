@@ -2,6 +2,7 @@
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
+use rstest::rstest;
 use serde_json::Value;
 
 use fixture::{CommandResult, ProjectFixture, walk};
@@ -147,20 +148,28 @@ fn no_token_is_written_anywhere() {
     });
 }
 
-#[test]
-fn a_token_that_cannot_be_read_keeps_no_others_out() {
+#[rstest]
+#[case::a_token("UPDATE tokens SET scope = 'nonsense' WHERE project = 'other'", "tokens")]
+#[case::the_mark_of_the_master_key("UPDATE key_marks SET mark = 'nonsense'", "key_marks")]
+#[case::the_mark_with_a_number_out_of_range("UPDATE key_marks SET mark = CAST(x'ff' AS TEXT), unbound = -1", "key_marks")]
+#[case::the_name_of_a_project("UPDATE projects SET name = 'No Name' WHERE name = 'other'", "projects")]
+#[case::a_lease("INSERT INTO leases VALUES ('No Name', 1, 'x', 1, NULL)", "leases")]
+fn a_row_that_cannot_be_read_stops_nothing_but_itself(#[case] damage: &str, #[case] table: &str) {
     let mut world: ProjectFixture = super::new_world(ONE);
     world.apply();
-    let damaged = become_bearer(&mut world, &["--project", "gremlin", "--scope", "read"]);
+    let damaged = become_bearer(&mut world, &["--project", "other", "--scope", "read"]);
     become_bearer(&mut world, &["--project", "gremlin", "--scope", "apply"]);
     world.server().kill();
     let store = rusqlite::Connection::open(world.home.join("control-plane.sqlite3")).unwrap();
-    let id = damaged.split('_').nth(1).unwrap();
-    assert_eq!(store.execute("UPDATE tokens SET scope = 'nonsense' WHERE id = ?1", [id]).unwrap(), 1);
+    store.pragma_update(None, "foreign_keys", false).unwrap();
+    assert_eq!(store.execute(damage, []).unwrap(), 1);
     drop(store);
     world.server().start_again(&[]);
     world.apply();
-    assert!(world.server().log().contains("the tokens cannot be listed"), "{}", world.server().log());
-    world.set("CONVEXINFRA_TOKEN", &damaged);
-    assert_ne!(world.run(&["plan"]).status.code(), Some(0));
+    let log = world.server().log();
+    assert!(log.contains(&format!("of table `{table}`")) && log.contains("put the store back from a backup"), "{log}");
+    if table == "tokens" {
+        world.set("CONVEXINFRA_TOKEN", &damaged);
+        assert_ne!(world.run(&["plan"]).status.code(), Some(0));
+    }
 }

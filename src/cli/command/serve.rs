@@ -136,6 +136,7 @@ async fn serve(context: &Context, args: &Args) -> Result<Exit, AppError> {
     };
     let database_hosts = HostPolicy::Restricted(args.allow_database_hosts.clone());
     let host = Arc::new(context.make_host(&url, local_binaries, allowed)?.with_database_hosts(database_hosts));
+    warn_of_damage(context, &host)?;
     warn_without_token(context, &host).await;
     let serving = host.serve_with(&url, if args.keep_running { KeepRunning::Yes } else { KeepRunning::No }).await?;
     let limits = RequestLimits {
@@ -191,18 +192,24 @@ fn announce(context: &Context, bound: &BoundListener, metrics: Option<SocketAddr
     context.printer.json("convexinfra.serving/1", serde_json::json!({ "url": bound.url(), "metrics_url": metrics }));
 }
 
+/// Names what is damaged, before it is passed over.
+fn warn_of_damage(context: &Context, host: &Host) -> Result<(), AppError> {
+    for row in host.damaged_rows()? {
+        context
+            .printer
+            .status(&format!("warning: {row}; it is passed over, and the rest goes on: put the store back from a backup\n"));
+    }
+    Ok(())
+}
+
 async fn warn_without_token(context: &Context, host: &Arc<Host>) {
     match host.embedded_session().tokens().await {
         Ok(tokens) if tokens.is_empty() => context.printer.status(
             "there is no token yet, so every request is refused; create the first one with\n    convexinfra serve --init\n",
         ),
         Ok(_) => {}
-        // A row that cannot be read opens nothing, and the others go on to open what they open.
-        Err(error) => {
-            for finding in error.report().errors {
-                context.printer.status(&format!("warning: the tokens cannot be listed: {}\n", finding.message));
-            }
-        }
+        // A row that cannot be read opens nothing, and was named. The others go on to open what they open.
+        Err(_) => {}
     }
 }
 

@@ -96,9 +96,9 @@ impl<C: Connection> HistoryRows for SqlRows<'_, C> {
     }
 
     fn long_chains(&self, longer: u64) -> Result<Vec<Option<ProjectName>>, StoreError> {
-        self.many("SELECT project FROM chains WHERE length - pruned > ?1 ORDER BY project", &[longer.into()], |row| {
-            if row.string(0)?.is_empty() { Ok(None) } else { row.project_name(0).map(Some) }
-        })
+        let statement = "SELECT project FROM chains WHERE length - pruned > ?1 ORDER BY project";
+        let project = |row: &dyn Columns| if row.string(0)?.is_empty() { Ok(None) } else { row.project_name(0).map(Some) };
+        Ok(self.many_readable(statement, &[longer.into()], "chains", project)?.0)
     }
 
     fn unbound_events(&self, project: Option<&ProjectName>) -> Result<u64, StoreError> {

@@ -46,6 +46,20 @@ fn lease(row: &dyn Columns) -> Result<LeaseRow, ColumnError> {
     })
 }
 
+type Readable<T> = Result<(Vec<T>, Vec<UnreadableRow>), StoreError>;
+
+/// What is read of all projects at once: one bad row keeps no other project from being read.
+impl<C: Connection> SqlRows<'_, C> {
+    fn readable_projects(&self) -> Readable<ProjectName> {
+        self.many_readable("SELECT name FROM projects ORDER BY name", &[], "projects", |row| row.project_name(0))
+    }
+
+    fn readable_leases(&self) -> Readable<LeaseRow> {
+        let statement = "SELECT project, fence, holder, renewed_at, released FROM leases WHERE holder IS NOT NULL";
+        self.many_readable(statement, &[], "leases", lease)
+    }
+}
+
 impl<C: Connection> Rows for SqlRows<'_, C> {
     fn project(&self, name: &ProjectName) -> Result<Option<ProjectRow>, StoreError> {
         self.one("SELECT name, revision, origin, created_at FROM projects WHERE name = ?1", &[name.as_str().into()], |row| {
@@ -59,7 +73,7 @@ impl<C: Connection> Rows for SqlRows<'_, C> {
     }
 
     fn projects(&self) -> Result<Vec<ProjectName>, StoreError> {
-        self.many("SELECT name FROM projects ORDER BY name", &[], |row| row.project_name(0))
+        self.readable_projects().map(|(found, _)| found)
     }
 
     fn put_project(&self, row: &ProjectRow) -> Result<(), StoreError> {
@@ -115,6 +129,7 @@ impl<C: Connection> Rows for SqlRows<'_, C> {
     }
 
     fn retained(&self, project: Option<&ProjectName>) -> Result<Vec<RetainedRow>, StoreError> {
+        // What was left is never taken for gone, so one row that cannot be read ends the look.
         let statement =
             format!("SELECT {RETAINED_COLUMNS} FROM retained WHERE ?1 IS NULL OR project = ?1 ORDER BY retained_at, id");
         self.many(&statement, &[project.map(ProjectName::as_str).into()], retained)
@@ -154,9 +169,9 @@ impl<C: Connection> Rows for SqlRows<'_, C> {
     }
 
     fn ports(&self) -> Result<Vec<PortPair>, StoreError> {
-        self.many("SELECT api_port, site_port FROM backends WHERE api_port IS NOT NULL ORDER BY api_port", &[], |row| {
-            Ok(PortPair { api: row.number(0)?, site: row.number(1)? })
-        })
+        let statement = "SELECT api_port, site_port FROM backends WHERE api_port IS NOT NULL ORDER BY api_port";
+        let pair = |row: &dyn Columns| Ok(PortPair { api: row.number(0)?, site: row.number(1)? });
+        Ok(self.many_readable(statement, &[], "backends", pair)?.0)
     }
 
     fn operation(&self, project: &ProjectName, step: &StepKey) -> Result<Option<OperationRow>, StoreError> {
@@ -270,7 +285,7 @@ impl<C: Connection> Rows for SqlRows<'_, C> {
     }
 
     fn leases(&self) -> Result<Vec<LeaseRow>, StoreError> {
-        self.many("SELECT project, fence, holder, renewed_at, released FROM leases WHERE holder IS NOT NULL", &[], lease)
+        self.readable_leases().map(|(found, _)| found)
     }
 
     fn put_lease(&self, row: &LeaseRow) -> Result<(), StoreError> {
@@ -292,6 +307,10 @@ impl<C: Connection> Rows for SqlRows<'_, C> {
         self.all_tokens()
     }
 
+    fn readable_tokens(&self) -> Result<(Vec<TokenRow>, Vec<UnreadableRow>), StoreError> {
+        self.tokens_and_unreadable()
+    }
+
     fn token(&self, id: &TokenId) -> Result<Option<TokenRow>, StoreError> {
         self.token_with_id(id)
     }
@@ -301,14 +320,24 @@ impl<C: Connection> Rows for SqlRows<'_, C> {
     }
 
     fn key_check(&self) -> Result<Option<KeyCheckRow>, StoreError> {
+        // What cannot be read is no value that a key has made, and proves nothing; it keeps no other column from being read.
         self.one("SELECT mark, unbound, seal, retired FROM key_marks", &[], |row| {
             Ok(KeyCheckRow {
-                value: row.string(0)?.to_owned(),
-                unchained: row.optional_number(1)?,
-                seal: row.optional_string(2)?,
-                retired: row.bytes(3)?.map(<[u8]>::to_vec),
+                value: row.text(0).ok().flatten().unwrap_or_default().to_owned(),
+                unchained: row.optional_number(1).ok().flatten(),
+                seal: row.optional_string(2).ok().flatten(),
+                retired: row.bytes(3).unwrap_or(Some(&[])).map(<[u8]>::to_vec),
             })
         })
+    }
+
+    fn unreadable_rows(&self) -> Result<Vec<UnreadableRow>, StoreError> {
+        let (_, mut bad) = self.readable_projects()?;
+        bad.extend(self.many_readable(&format!("SELECT {BACKEND_COLUMNS} FROM backends"), &[], "backends", backend)?.1);
+        bad.extend(self.many_readable(&format!("SELECT {RETAINED_COLUMNS} FROM retained"), &[], "retained", retained)?.1);
+        bad.extend(self.readable_leases()?.1);
+        bad.extend(self.readable_tokens()?.1);
+        Ok(bad)
     }
 
     fn put_key_check(&self, row: &KeyCheckRow) -> Result<(), StoreError> {

@@ -4,7 +4,7 @@ use super::columns::to_json;
 use super::connection::{ColumnError, Columns, Connection};
 use super::sql_rows::SqlRows;
 use crate::model::{ProjectName, TokenId, TokenRecord};
-use crate::store::{StoreError, TokenRow};
+use crate::store::{StoreError, TokenRow, UnreadableRow};
 
 const COLUMNS: &str = "id, project, scope, note, created_at, expires_at, revoked_at, hash, mac";
 
@@ -27,6 +27,10 @@ fn token(row: &dyn Columns) -> Result<TokenRow, ColumnError> {
 impl<C: Connection> SqlRows<'_, C> {
     pub(super) fn all_tokens(&self) -> Result<Vec<TokenRow>, StoreError> {
         self.many(&format!("SELECT {COLUMNS} FROM tokens ORDER BY created_at, id"), &[], token)
+    }
+
+    pub(super) fn tokens_and_unreadable(&self) -> Result<(Vec<TokenRow>, Vec<UnreadableRow>), StoreError> {
+        self.many_readable(&format!("SELECT {COLUMNS} FROM tokens ORDER BY created_at, id"), &[], "tokens", token)
     }
 
     pub(super) fn token_with_id(&self, id: &TokenId) -> Result<Option<TokenRow>, StoreError> {
