@@ -25,11 +25,23 @@ impl Host {
         }
     }
 
+    /// Refuses what the operator lets no specification name. It comes first: what is looked up afterwards is looked up in the
+    /// name of the specification, with the credentials of this control plane.
+    pub(super) async fn check_authorized(&self, project: &ProjectName, request: &OperationRequest) -> Result<(), ControlError> {
+        let Work::Put { spec, .. } = &request.work else { return Ok(()) };
+        let Ok(provider) = self.provider(spec.provider) else { return Ok(()) };
+        let Err(error) = provider.authorize(spec).await else { return Ok(()) };
+        // What a plan refuses is refused in its words, wherever it is sent.
+        self.read_rows(|authority| authority.preview(project, request))?;
+        Err(cannot_be_created(&request.backend, &error))
+    }
+
     /// Refuses what its provider could never do, and what its place shows to be about something else than the record: a backend
     /// of this name that is not recorded, or a recorded one that is elsewhere.
     pub(super) async fn check_supported(&self, project: &ProjectName, request: &OperationRequest) -> Result<(), ControlError> {
         let name = &request.backend;
         let spec = if let Work::Put { spec, .. } = &request.work { Some(spec) } else { None };
+        self.check_authorized(project, request).await?;
         self.check_place(project, request).await?;
         self.check_data_work(project, name, &request.work)?;
         if spec.is_some() {
@@ -73,9 +85,8 @@ impl Host {
         spec: &BackendSpec,
     ) -> Result<(), ControlError> {
         let Ok(provider) = self.provider(spec.provider) else { return Ok(()) };
-        if let Err(ProviderError::Unsupported(words)) = provider.validate(spec).await {
-            let message = format!("`{name}` cannot be created: {words}");
-            return Err(ControlError::Unsupported(Diagnostic::new(ProviderError::UNSUPPORTED, message)));
+        if let Err(error @ ProviderError::Unsupported(_)) = provider.validate(spec).await {
+            return Err(cannot_be_created(name, &error));
         }
         // Other failures show in the attempt, which is resumed from there.
         for found in provider.find(project, name, spec).await.unwrap_or_default() {
@@ -99,6 +110,17 @@ impl Host {
         let help = "make room, or destroy a backend, and run the same command again; nothing was changed";
         Err(ControlError::Record(Diagnostic::new("store.full", message).with_help(help)))
     }
+}
+
+fn cannot_be_created(name: &BackendName, error: &ProviderError) -> ControlError {
+    let finding = Diagnostic::new(error.code(), format!("`{name}` cannot be created: {error}"));
+    ControlError::Unsupported(match error {
+        ProviderError::Kubernetes(error) => match error.help() {
+            Some(help) => finding.with_help(help),
+            None => finding,
+        },
+        _ => finding,
+    })
 }
 
 /// Says that a backend is there without a record, and how it is taken up.

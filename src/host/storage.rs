@@ -26,8 +26,8 @@ impl Host {
             None => preview_without_store(project, request)?,
         };
         match placement {
-            Some(placement) => match self.check_place(project, request).await {
-                Err(ControlError::Refused(finding)) => {
+            Some(placement) => match self.check_reach(project, request).await {
+                Err(ControlError::Refused(finding) | ControlError::Unsupported(finding)) => {
                     let mut findings = Findings::default();
                     findings.refuse(&placement, finding);
                     Ok(findings.preflight)
@@ -36,6 +36,12 @@ impl Host {
             },
             None => Ok(Preflight::default()),
         }
+    }
+
+    /// Refuses what may not be looked at, or is elsewhere.
+    async fn check_reach(&self, project: &ProjectName, request: &OperationRequest) -> Result<(), ControlError> {
+        self.check_authorized(project, request).await?;
+        self.check_place(project, request).await
     }
 
     /// Looks at what a backend keeps its data in, and at what its place says.

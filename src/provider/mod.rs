@@ -57,6 +57,15 @@ pub trait Provider: Send + Sync {
     /// Which kind this is.
     fn kind(&self) -> ProviderKind;
 
+    /// Authorizes what a specification names against the allow-lists of the operator. It comes before anything is looked up,
+    /// connected to or run in the name of the specification.
+    ///
+    /// # Errors
+    /// [`ProviderError::Unsupported`] with what would allow it.
+    async fn authorize(&self, _: &BackendSpec) -> Result<(), ProviderError> {
+        Ok(())
+    }
+
     /// Validates what is asked for before anything of it is recorded.
     ///
     /// # Errors

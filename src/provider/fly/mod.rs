@@ -103,7 +103,7 @@ impl Provider for Fly {
         ProviderKind::Fly
     }
 
-    async fn validate(&self, spec: &BackendSpec) -> Result<(), ProviderError> {
+    async fn authorize(&self, spec: &BackendSpec) -> Result<(), ProviderError> {
         match &spec.settings.fly.image {
             Some(image) => self.config.images.check("fly.image", image, &[BACKEND_IMAGE]),
             None => Ok(()),

@@ -70,17 +70,23 @@ impl ClusterPolicy {
         }
     }
 
+    /// Returns whether a namespace may be named in every context.
+    pub(super) fn lists_namespace(&self, namespace: &str) -> bool {
+        match self {
+            Self::Any => true,
+            Self::Listed { namespaces, .. } => namespaces.iter().any(|known| known == namespace),
+        }
+    }
+
     /// Refuses a namespace that only an untrusted manifest names: other projects and the cluster's own programs have theirs.
     pub(super) fn check_namespace(&self, namespace: &str, default: &str) -> Result<(), ProviderError> {
-        match self {
-            Self::Listed { namespaces, .. } if namespace != default && !namespaces.iter().any(|known| known == namespace) => {
-                Err(ProviderError::Unsupported(format!(
-                    "`kubernetes.namespace` is `{namespace}`, which this control plane does not allow; its operator allows it with\n    \
-                     CONVEXINFRA_KUBERNETES_NAMESPACES={namespace}"
-                )))
-            }
-            _ => Ok(()),
+        if namespace == default || self.lists_namespace(namespace) {
+            return Ok(());
         }
+        Err(ProviderError::Unsupported(format!(
+            "`kubernetes.namespace` is `{namespace}`, which this control plane does not allow; its operator allows it with\n    \
+             CONVEXINFRA_KUBERNETES_NAMESPACES={namespace}"
+        )))
     }
 }
 
@@ -107,6 +113,18 @@ pub(super) async fn connect(kubeconfig: Option<&Path>, context: Option<&str>) ->
     let (server, namespace) = (config.cluster_url.to_string(), config.default_namespace.clone());
     let client = Client::try_from(config).map_err(|error| KubernetesError::NoCluster { reason: error_chain(&error) })?;
     Ok(Cluster::new(client, server.trim_end_matches('/').to_owned(), namespace, plugin, is_inside))
+}
+
+/// Returns the namespace of a context, as the kubeconfig or the account of a Pod says it; none where there is neither. No
+/// program that hands out credentials is run for it.
+pub(super) fn default_namespace(kubeconfig: Option<&Path>, context: Option<&str>) -> Option<String> {
+    let Ok(file) = kubeconfig.map_or_else(Kubeconfig::read, Kubeconfig::read_from) else {
+        return Config::incluster().ok().filter(|_| context.is_none()).map(|config| config.default_namespace);
+    };
+    let name = context.or(file.current_context.as_deref())?;
+    let named = file.contexts.iter().find(|named| named.name == name)?;
+    let namespace = named.context.as_ref().and_then(|context| context.namespace.clone());
+    Some(namespace.unwrap_or_else(|| "default".to_owned()))
 }
 
 /// Keeps the secrets of this process out of the environment of programs that hand out credentials.

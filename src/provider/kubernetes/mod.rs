@@ -72,8 +72,8 @@ use super::{FoundBackend, LogChunk, LogPosition, PlaceFindings, ProgressFn, Prov
 use crate::convex::release::COMMITS;
 use crate::model::kubernetes::KubernetesSettings;
 use crate::model::{
-    BackendId, BackendName, BackendSpec, Diagnostic, Observation, ProjectName, ProviderKind, ProviderState, ResolvedBackend,
-    VolumeReclaim,
+    BackendId, BackendName, BackendSpec, Diagnostic, InstanceName, Observation, PortPair, ProjectName, ProviderKind, ProviderState,
+    ResolvedBackend, VolumeReclaim,
 };
 
 /// How long a Pod may take until it is ready. Large databases are known to need minutes.
@@ -299,13 +299,21 @@ impl Provider for Kubernetes {
         ProviderKind::Kubernetes
     }
 
+    async fn authorize(&self, spec: &BackendSpec) -> Result<(), ProviderError> {
+        let settings = &spec.settings.kubernetes;
+        self.policy.check(settings.context.as_deref())?;
+        self.policy.check_settings(settings)?;
+        let Some(namespace) = settings.namespace.as_deref().filter(|namespace| !self.policy.lists_namespace(namespace)) else {
+            return Ok(());
+        };
+        let default = connect::default_namespace(self.kubeconfig.as_deref(), settings.context.as_deref());
+        self.policy.check_namespace(namespace, default.as_deref().unwrap_or_default())
+    }
+
     async fn validate(&self, spec: &BackendSpec) -> Result<(), ProviderError> {
         let settings = &spec.settings.kubernetes;
-        self.policy.check(settings.context.as_deref()).map_err(|error| ProviderError::Unsupported(error.to_string()))?;
-        self.policy.check_settings(settings)?;
         let cluster = self.cluster(settings).await?;
         let namespace = settings.namespace.clone().unwrap_or_else(|| cluster.default_namespace.clone());
-        self.policy.check_namespace(&namespace, &cluster.default_namespace)?;
         let missing = self.missing_rights(&cluster, &namespace, spec).await?;
         if missing.is_empty() {
             return Ok(());
@@ -319,14 +327,6 @@ impl Provider for Kubernetes {
             Ok(place) => place,
             Err(error) => return preflight::unseen(&error),
         };
-        // The cluster is asked nothing in the name of a manifest that may not name it.
-        let settings = &resolved.spec.settings.kubernetes;
-        let default = &cluster.default_namespace;
-        let allowed = self.policy.check_namespace(settings.namespace.as_ref().unwrap_or(default), default);
-        if let Err(error) = allowed.and_then(|()| self.policy.check_settings(settings)) {
-            let refusal = Diagnostic::new(error.code(), format!("`{}` cannot be created: {error}", resolved.name));
-            return PlaceFindings { refusals: vec![refusal], ..PlaceFindings::default() };
-        }
         let missing = match self.missing_rights(&cluster, &namespace, &resolved.spec).await {
             Ok(missing) => missing,
             Err(error) => return preflight::unseen(&error),
