@@ -67,7 +67,8 @@ pub enum Peer<'a> {
 impl Peer<'_> {
     fn allows(self, host: &str, address: std::net::IpAddr) -> bool {
         match self {
-            Self::Foreign { policy, .. } => policy.allows(host, address),
+            Self::Foreign { policy, address: Some(_), .. } => policy.allows_inside(host, address),
+            Self::Foreign { policy, address: None, .. } => policy.allows(host, address),
             Self::Own => true,
         }
     }

@@ -86,10 +86,16 @@ impl HostPolicy {
 
     /// Whether a connection to this address, which the host's name resolved to, is allowed.
     pub fn allows(&self, host: &str, address: IpAddr) -> bool {
+        *self == Self::Any || is_public(address) || self.allows_inside(host, address)
+    }
+
+    /// Whether a connection to this address of a container network is allowed. Networks may be made of any addresses, so one
+    /// that would be public elsewhere is none of the internet.
+    pub fn allows_inside(&self, host: &str, address: IpAddr) -> bool {
         let host = host.trim_end_matches('.').to_ascii_lowercase();
         match self {
             Self::Any => true,
-            Self::Restricted(rules) => is_public(address) || rules.iter().any(|rule| rule.covers(&host, address)),
+            Self::Restricted(rules) => rules.iter().any(|rule| rule.covers(&host, address)),
         }
     }
 }
@@ -190,6 +196,22 @@ mod tests {
             assert!(!policy(&[]).allows("db.example.com", address.parse().unwrap()), "{address}");
             assert!(HostPolicy::Any.allows("db.example.com", address.parse().unwrap()));
         }
+    }
+
+    #[test]
+    fn no_address_of_a_container_network_is_public() {
+        let (inside, metadata) = ("1.1.1.1".parse().unwrap(), "169.254.169.254".parse().unwrap());
+        for (rules, address, allowed) in [
+            (&[][..], inside, false),
+            (&["db"], inside, true),
+            (&["1.1.1.0/24"], inside, true),
+            (&["1.1.1.0/24"], metadata, false),
+            (&["other"], inside, false),
+            (&["*"], metadata, true),
+        ] {
+            assert_eq!(policy(rules).allows_inside("DB", address), allowed, "{rules:?} {address}");
+        }
+        assert!(policy(&[]).allows("db", inside) && HostPolicy::Any.allows_inside("db", metadata));
     }
 
     #[test]

@@ -81,21 +81,27 @@ impl Exchange {
     /// A client that connects to the addresses that the host has now, as far as they are allowed.
     async fn client(&self, url: &Url) -> Result<Client, Failure> {
         let port = url.port_or_known_default().unwrap_or(443);
+        let beside = match (url.host(), &self.beside) {
+            (Some(Host::Domain(name)), Some((host, address))) if host == name => Some(*address),
+            _ => None,
+        };
         let (host, addresses): (String, Vec<SocketAddr>) = match url.host() {
             None => return Err(Failure::Network("the URL names no host".to_owned())),
             Some(Host::Ipv4(address)) => (address.to_string(), vec![(address, port).into()]),
             Some(Host::Ipv6(address)) => (address.to_string(), vec![(address, port).into()]),
-            Some(Host::Domain(name)) if self.beside.as_ref().is_some_and(|(host, _)| host == name) => {
-                let address = self.beside.as_ref().map(|(_, address)| SocketAddr::from((*address, port)));
-                (name.to_owned(), address.into_iter().collect())
+            Some(Host::Domain(name)) if beside.is_some() => {
+                (name.to_owned(), beside.into_iter().map(|address| (address, port).into()).collect())
             }
             Some(Host::Domain(name)) => {
                 let found = tokio::net::lookup_host((name, port)).await.map_err(|error| Failure::Network(error.to_string()))?;
                 (name.to_owned(), found.collect())
             }
         };
-        let allowed: Vec<SocketAddr> =
-            addresses.iter().copied().filter(|address| self.policy.allows(&host, address.ip())).collect();
+        let is_allowed = |address: &SocketAddr| match beside {
+            Some(_) => self.policy.allows_inside(&host, address.ip()),
+            None => self.policy.allows(&host, address.ip()),
+        };
+        let allowed: Vec<SocketAddr> = addresses.iter().copied().filter(is_allowed).collect();
         if addresses.is_empty() {
             return Err(Failure::Network(format!("the name {host} has no address")));
         }

@@ -99,6 +99,19 @@ fn buckets_of_a_service_that_only_a_network_knows_are_asked_there() {
     // It answers, if only as something that has no buckets.
     let plan = project.world.run_expecting(4, &["plan", "--json"]);
     assert!(!plan.out.contains("files.unreachable") && plan.out.contains("\"files."), "{plan}");
-    engine.docker(&["rm", "-f", &service]);
+    // One that has the name as well and does not run leads nowhere else, however it is known.
+    let label = "com.docker.compose.service=minio";
+    let other = engine.docker(&["create", "--network", &network, "--network-alias", "minio", "--label", label, DASHBOARD]);
+    let again = project.world.run_expecting(4, &["plan", "--json"]);
+    assert_eq!(again.document()["refusals"], plan.document()["refusals"]);
+    // In a network of another project nothing is asked.
+    let theirs = unique("theirs");
+    engine.docker(&["network", "create", "--label", "convexinfra.project=another", &theirs]);
+    engine.docker(&["network", "connect", "--alias", "minio", &theirs, &service]);
+    project.manifest(&blocks(&format!("network = \"{theirs}\"\n")));
+    let plan = project.world.run(&["plan", "--json"]);
+    assert!(plan.out.contains("files.unreachable"), "{plan}");
+    engine.docker(&["rm", "-f", &service, &other]);
+    engine.docker(&["network", "rm", &theirs]);
     engine.docker(&["network", "rm", &network]);
 }

@@ -256,8 +256,11 @@ impl Provider for Docker {
         ProviderKind::Docker
     }
 
+    async fn authorize(&self, spec: &BackendSpec) -> Result<(), ProviderError> {
+        self.allowed.check(spec)
+    }
+
     async fn validate(&self, spec: &BackendSpec) -> Result<(), ProviderError> {
-        self.allowed.check(spec)?;
         let engine = self.engine_of(spec).await?;
         limits::validate_limits(&spec.resources, engine.capabilities, engine.capacity)
     }
@@ -345,7 +348,7 @@ impl Provider for Docker {
         if engine.is_remote() {
             return Ok(None);
         }
-        Ok(neighbour::find(engine, &networks, host).await?.and_then(|found| found.address))
+        neighbour::address_of(engine, networks, &resolved.project, host).await
     }
 
     fn data_place(&self, resolved: &ResolvedBackend) -> Result<DataPlace, ProviderError> {

@@ -8,7 +8,9 @@ use bollard::query_parameters::ListContainersOptionsBuilder;
 
 use super::engine::Engine;
 use super::inventory::{inspect_container, name_of};
+use super::network;
 use super::volume_users::{compose_in, name_in};
+use crate::model::ProjectName;
 use crate::provider::ProviderError;
 
 /// A container that has a host name in a network.
@@ -26,7 +28,19 @@ pub(super) fn may_be_neighbour(host: &str) -> bool {
     !host.is_empty() && !host.contains('.') && host != "localhost" && host.parse::<IpAddr>().is_err()
 }
 
-/// Finds the container that has a host name in one of some networks.
+/// Returns the address of a host in the networks of a backend. A network that its project may not join is not looked into either.
+pub(super) async fn address_of(
+    engine: &Engine,
+    networks: Vec<String>,
+    project: &ProjectName,
+    host: &str,
+) -> Result<Option<IpAddr>, ProviderError> {
+    let networks = network::without_foreign(engine, networks, project).await?;
+    Ok(find(engine, &networks, host).await?.and_then(|found| found.address))
+}
+
+/// Finds the container that has a host name in one of some networks. One that the networks' own names lead to comes first; a
+/// service of a compose file is known by its label while its container does not run.
 pub(super) async fn find(engine: &Engine, networks: &[String], host: &str) -> Result<Option<Neighbour>, ProviderError> {
     if networks.is_empty() || !may_be_neighbour(host) {
         return Ok(None);
@@ -35,20 +49,23 @@ pub(super) async fn find(engine: &Engine, networks: &[String], host: &str) -> Re
     let options = ListContainersOptionsBuilder::default().all(true).filters(&filters).build();
     let listed = engine.client.list_containers(Some(options)).await;
     let listed = listed.map_err(|error| engine.failed("list the containers of a network", error))?;
+    let mut found = Vec::new();
     for summary in &listed {
         // A list says nothing of aliases.
         let Some(seen) = inspect_container(engine, summary.id.as_deref().unwrap_or_default()).await? else { continue };
         let endpoints = seen.network_settings.as_ref().and_then(|settings| settings.networks.clone()).unwrap_or_default();
         let in_networks = || endpoints.iter().filter(|(name, _)| networks.contains(name)).map(|(_, endpoint)| endpoint);
-        let is_named = name_in(summary) == host
-            || name_of(&seen) == host
-            || compose_in(summary).is_some_and(|(service, _)| service == host)
-            || in_networks().any(|endpoint| endpoint.aliases.iter().flatten().any(|alias| alias == host));
-        if is_named {
-            return Ok(Some(Neighbour { container: name_in(summary), address: in_networks().find_map(address) }));
+        let is_alias = |endpoint: &&EndpointSettings| endpoint.aliases.iter().flatten().any(|alias| alias == host);
+        let has_name = name_in(summary) == host || name_of(&seen) == host;
+        let resolved = in_networks().filter(|endpoint| has_name || is_alias(endpoint)).find_map(address);
+        let is_service = || compose_in(summary).is_some_and(|(service, _)| service == host);
+        if resolved.is_some() || has_name || is_service() || in_networks().any(|endpoint| is_alias(&endpoint)) {
+            found.push(Neighbour { container: name_in(summary), address: resolved });
         }
     }
-    Ok(None)
+    // Of several that have the name, the same one every time.
+    found.sort_by(|one, other| (one.address.is_none(), &one.container).cmp(&(other.address.is_none(), &other.container)));
+    Ok(found.into_iter().next())
 }
 
 fn address(endpoint: &EndpointSettings) -> Option<IpAddr> {

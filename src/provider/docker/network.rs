@@ -13,7 +13,7 @@ use super::engine::{Engine, is_absent, is_conflict};
 use super::inventory::label_filter;
 use super::labels::{CONTROL_PLANE, PROJECT, ROLE};
 use crate::failpoint;
-use crate::model::ResolvedBackend;
+use crate::model::{ProjectName, ResolvedBackend};
 use crate::provider::ProviderError;
 
 /// The role of a network, which belongs to a project instead of a backend.
@@ -149,6 +149,22 @@ async fn check_named_network(
         ))),
         None => Ok(()),
     }
+}
+
+/// Returns the networks of a list that no other project of any control plane has.
+pub(super) async fn without_foreign(
+    engine: &Engine,
+    names: Vec<String>,
+    project: &ProjectName,
+) -> Result<Vec<String>, ProviderError> {
+    let mut kept = Vec::new();
+    for name in names {
+        let networks = networks_named(engine, &name).await?;
+        if !networks.iter().any(|network| label(network, PROJECT).is_some_and(|owner| owner != project.as_str())) {
+            kept.push(name);
+        }
+    }
+    Ok(kept)
 }
 
 async fn is_used(engine: &Engine, names: &[&str]) -> Result<bool, ProviderError> {
