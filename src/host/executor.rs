@@ -94,6 +94,7 @@ impl Host {
             return Ok(AcceptedOperation { id: record.id });
         }
         // What was accepted once is found again, even where its provider is gone.
+        self.read_rows(|authority| authority.authorize_request(principal, &lease.project, &request))?;
         self.check_allowed(&request)?;
         self.check_room(&request.work)?;
         self.check_supported(&lease.project, &request).await?;

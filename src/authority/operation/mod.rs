@@ -63,6 +63,23 @@ impl<S: Store> Authority<S> {
         Ok(accepted)
     }
 
+    /// Authorizes a request before anything is looked at for it. What it is about may change until it is accepted, so that
+    /// authorizes it again.
+    ///
+    /// # Errors
+    /// [`ControlError::NotAuthorised`] says what is missing.
+    pub fn authorize_request(
+        &self,
+        principal: Principal<'_>,
+        project: &ProjectName,
+        request: &OperationRequest,
+    ) -> Result<(), AuthorityError> {
+        if self.store.read(|rows| requires_destroy_scope(rows, project, request))? {
+            principal.authorize(Scope::Destroy, project)?;
+        }
+        Ok(())
+    }
+
     /// Accepts a request within a transaction.
     pub(super) fn accept_in(
         &self,
