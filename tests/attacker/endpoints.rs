@@ -2,9 +2,12 @@
 
 use convexinfra::api::endpoint::{Endpoint, RequiredScope};
 use convexinfra::api::endpoints::ALL;
-use convexinfra::model::Scope;
+use convexinfra::model::{OperationKind, Scope};
+use serde_json::{Value, json};
 
+use super::policy_rules::RECORD;
 use super::raw::RawRequest;
+use super::raw_project::{Project, lowered, manifest};
 use super::{HOLDERS, Target, path_in, path_of};
 
 /// The status that a holder has to get before anything else is looked at; none where the request may pass.
@@ -46,6 +49,52 @@ fn every_endpoint_refuses_a_token_without_its_scope() {
                     assert!(is_documented, "{what}");
                 }
             }
+        }
+    }
+    target.assert_well();
+}
+
+/// The scope that a kind of work needs, and its document.
+fn kind_of_work(kind: OperationKind) -> (Scope, Value) {
+    let (scope, mut work) = match kind {
+        OperationKind::Put => (Scope::Apply, json!({ "spec": lowered(&manifest("demo", RECORD, "")), "secrets": {} })),
+        OperationKind::Remove => (Scope::Destroy, json!({ "volume": "destroy", "database": "leave" })),
+        OperationKind::Stop | OperationKind::Start | OperationKind::RotateKey => (Scope::Apply, json!({})),
+        OperationKind::Forget => (Scope::Destroy, json!({})),
+        OperationKind::Snapshot => (Scope::Apply, json!({ "id": "dev-20260101-000000-aaaaaa" })),
+        // What it has is replaced.
+        OperationKind::Restore => (Scope::Destroy, json!({ "snapshot": "dev-20260101-000000-aaaaaa" })),
+    };
+    work["kind"] = json!(kind);
+    (scope, work)
+}
+
+#[test]
+fn every_kind_of_work_needs_its_scope_before_anything_is_looked_at() {
+    let target = Target::new();
+    let project = Project::new(&target, "demo".to_owned());
+    let made = project.operate(&project.apply, "dev", None, &kind_of_work(OperationKind::Put).1);
+    assert_eq!(made.status, 200, "{made:?}");
+    let before = project.recorded();
+    use OperationKind::{Forget, Put, Remove, Restore, RotateKey, Snapshot, Start, Stop};
+    for kind in [Put, Stop, Start, RotateKey, Snapshot, Restore, Remove, Forget] {
+        let (needed, work) = kind_of_work(kind);
+        for (holder, has) in [("read", Scope::Read), ("apply", Scope::Apply), ("stranger", Scope::Read)] {
+            for backend in ["dev", "not-there"] {
+                let refused = has < needed;
+                let answer = project.operate(&target.tokens[holder], backend, None, &work);
+                let what = format!("{kind:?} of {backend} with {holder}: {answer:?}");
+                if refused {
+                    assert!(answer.status == 403 && answer.code().starts_with("auth."), "{what}");
+                } else {
+                    assert!(![0, 401, 403, 500].contains(&answer.status), "{what}");
+                }
+            }
+        }
+        if needed == Scope::Destroy {
+            assert!(project.recorded().as_array().unwrap().len() >= before.as_array().unwrap().len(), "{kind:?}");
+            let allowed = project.operate(&project.destroy, "dev", None, &work);
+            assert_ne!(allowed.status, 403, "{kind:?}: {allowed:?}");
         }
     }
     target.assert_well();

@@ -6,6 +6,7 @@
 #![allow(clippy::disallowed_methods, reason = "tests read the files that they wrote themselves")]
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, unreachable_pub)]
 
+mod allow_lists;
 mod bounds;
 mod databases;
 mod endpoints;
@@ -17,6 +18,7 @@ mod raw;
 mod raw_project;
 mod requests;
 mod servers;
+mod streams;
 mod tenants;
 mod tokens;
 

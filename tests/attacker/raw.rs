@@ -78,9 +78,12 @@ impl RawRequest {
         Self { body: body.to_vec(), ..self }
     }
 
+    pub(crate) fn to_bytes(&self) -> Vec<u8> {
+        [format!("{}\r\n{}\r\n", self.line, self.headers).as_bytes(), &self.body].concat()
+    }
+
     pub(crate) fn send(&self, address: SocketAddr) -> RawResponse {
-        let bytes = [format!("{}\r\n{}\r\n", self.line, self.headers).as_bytes(), &self.body].concat();
-        exchange(address, &bytes)
+        exchange(address, &self.to_bytes())
     }
 }
 
@@ -91,6 +94,17 @@ fn exchange(address: SocketAddr, bytes: &[u8]) -> RawResponse {
     // The server may close before it has read everything.
     let _ = stream.write_all(bytes);
     read_response(&mut stream)
+}
+
+/// Reads the head of a response whose body may have no end, and returns its status.
+pub(crate) fn read_head(stream: &mut TcpStream) -> u16 {
+    stream.set_read_timeout(Some(DEADLINE)).unwrap();
+    let (mut head, mut byte) = (Vec::new(), [0]);
+    while !head.ends_with(b"\r\n\r\n") {
+        stream.read_exact(&mut byte).unwrap();
+        head.extend_from_slice(&byte);
+    }
+    String::from_utf8_lossy(&head).split(' ').nth(1).unwrap().parse().unwrap()
 }
 
 /// Reads one response, to its announced length or to the end of the connection.
