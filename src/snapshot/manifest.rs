@@ -12,6 +12,9 @@ use crate::model::{BackendId, BackendName, InstanceName, ProjectName, ProviderKi
 /// The version of the format that is written, and the newest that is read.
 pub const FORMAT: u32 = 1;
 
+/// The identity of the backend of a snapshot whose origin no key proves. No backend has it.
+pub(super) const UNPROVEN: &str = "unproven";
+
 /// How the rows of a snapshot are kept.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
 #[serde(rename_all = "snake_case")]
@@ -84,6 +87,11 @@ impl SnapshotContent {
 }
 
 impl SnapshotManifest {
+    /// Returns whether a key proves where it was taken: not where it came in the clear.
+    pub(super) fn is_proven(&self) -> bool {
+        self.backend_id.as_str() != UNPROVEN
+    }
+
     /// Renders the manifest with its proof: two lines.
     pub(super) fn seal(&self, codec: &ChunkCodec) -> Result<String, SnapshotError> {
         let text = serde_json::to_string(self).map_err(|error| SnapshotError::Bug(error.to_string()))?;

@@ -77,6 +77,10 @@ impl SnapshotStore {
             let piece = self.chunk(id, name)?;
             digest.update(&piece);
             bytes += piece.len() as u64;
+            // One chunk can be named as often as there is room for its name.
+            if bytes > entry.bytes {
+                break;
+            }
             take(&piece)?;
         }
         if bytes == entry.bytes && hex::encode(digest.finalize()) == entry.sha256 {
@@ -97,7 +101,7 @@ impl SnapshotStore {
         self.entries(&manifest, &mut |entry| {
             database |= entry.path == DATABASE_FILE;
             found.files += 1;
-            found.bytes += entry.bytes;
+            found.bytes = found.bytes.saturating_add(entry.bytes);
             let read = self.content(id, &entry, &mut |piece| {
                 done += piece.len() as u64;
                 progress(done);

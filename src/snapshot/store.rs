@@ -44,9 +44,9 @@ pub struct SnapshotListing {
 }
 
 impl SnapshotListing {
-    /// Returns the newest snapshot of a backend.
+    /// Returns the newest snapshot of a backend, as far as its origin is proven.
     pub fn newest(&self, backend: &BackendName) -> Option<&SnapshotManifest> {
-        self.snapshots.iter().rev().find(|manifest| manifest.backend == *backend)
+        self.snapshots.iter().rev().find(|manifest| manifest.backend == *backend && manifest.is_proven())
     }
 }
 

@@ -185,3 +185,103 @@ fn an_export_comes_back_sealed_and_in_the_clear() {
         assert_eq!(world.store.verify(&id("dev-1"), &silent).unwrap().damaged, 0);
     }
 }
+
+/// Exports a snapshot in the clear, and changes its manifest and its listing as anybody can.
+fn forged(
+    world: &World,
+    name: &str,
+    change: impl FnOnce(&mut serde_json::Value),
+    list: impl Fn(&mut Vec<String>),
+) -> std::path::PathBuf {
+    let out = world.folder.path().join(name);
+    let manifest = world.store.export(&id("dev-1"), &out, ExportMode::Plain, &silent).unwrap();
+    let plain = SnapshotStore::new(out.clone(), ChunkCodec::Plain);
+    let listing: Vec<u8> = manifest.listing.iter().flat_map(|name| plain.chunk(&manifest.id, name).unwrap()).collect();
+    let mut lines: Vec<String> = String::from_utf8(listing).unwrap().lines().map(str::to_owned).collect();
+    list(&mut lines);
+    let chunk = plain.put_chunk(format!("{}\n", lines.join("\n")).as_bytes()).unwrap().0;
+    let mut json = serde_json::to_value(SnapshotManifest { listing: vec![chunk], ..manifest }).unwrap();
+    change(&mut json);
+    let text = json.to_string();
+    let proof = ChunkCodec::Plain.proof(text.as_bytes());
+    fs::write(out.join("manifests/dev-1.json"), format!("{text}\n{proof}\n")).unwrap();
+    out
+}
+
+#[test]
+fn a_folder_in_the_clear_is_no_part_of_a_backends_past() {
+    let world = World::new();
+    world.take("dev-1", 1000).unwrap();
+    let out = forged(
+        &world,
+        "forged",
+        |manifest| {
+            manifest["before_upgrade_to"] = "precompiled-2026-08-21-652b828".into();
+            manifest["created_at"] = i64::MAX.into();
+        },
+        |_| {},
+    );
+    world.store.delete(&id("dev-1")).unwrap();
+    let imported = world.store.import(out, &silent).unwrap();
+    assert_eq!((imported.before_upgrade_to, imported.backend_id), (None, BackendId::new("unproven")));
+    assert!(world.store.list().unwrap().newest(&"dev".parse().unwrap()).is_none());
+    // The next snapshot reads the backend's own files again, and takes none from the folder.
+    fs::write(world.data().join("storage/files/one.blob"), vec![8; 700_000]).unwrap();
+    world.take("dev-2", 2000).unwrap();
+    let target = world.folder.path().join("unpacked");
+    world.store.unpack(&id("dev-2"), &target, &silent).unwrap();
+    assert_eq!(fs::read(target.join("storage/files/one.blob")).unwrap(), vec![8; 700_000]);
+}
+
+#[test]
+fn a_hostile_folder_is_refused_and_leaves_nothing() {
+    type Change = (&'static str, fn(&mut serde_json::Value), fn(&mut Vec<String>));
+    let world = World::new();
+    world.take("dev-1", 1000).unwrap();
+    let keep = |_: &mut serde_json::Value| {};
+    let changes: [Change; 9] = [
+        ("outside of the data", keep, |lines| lines[1] = lines[1].replace("storage/files/", "storage/../../")),
+        ("outside of the data", keep, |lines| lines[1] = lines[1].replace("storage/files/", "/etc/")),
+        ("twice", keep, |lines| lines.push(lines[1].clone())),
+        ("more in it", keep, |lines| lines.push(lines[1].replace("storage/files/", "storage/files/more-"))),
+        // One chunk named a thousand times.
+        ("is not what it was", keep, |lines| {
+            let mut line: serde_json::Value = serde_json::from_str(&lines[2]).unwrap();
+            let first = line["chunks"][0].clone();
+            line["chunks"] = vec![first; 1000].into();
+            lines[2] = line.to_string();
+        }),
+        ("more in it", keep, |lines| {
+            let mut line: serde_json::Value = serde_json::from_str(&lines[2]).unwrap();
+            line["bytes"] = u64::MAX.into();
+            lines[2] = line.to_string();
+        }),
+        ("what its manifest says", |manifest| manifest["content"]["files"] = u64::MAX.into(), |_| {}),
+        ("what its manifest says", keep, |lines| drop(lines.remove(0))),
+        ("none of one line", |manifest| manifest["note"] = "a\nsnapshot `prod` is whole".into(), |_| {}),
+    ];
+    let folders: Vec<_> = changes
+        .iter()
+        .enumerate()
+        .map(|(number, (_, change, list))| forged(&world, &format!("forged-{number}"), *change, *list))
+        .collect();
+    world.store.delete(&id("dev-1")).unwrap();
+    for ((what, ..), folder) in changes.iter().zip(folders) {
+        let refused = world.store.import(folder, &silent).unwrap_err();
+        assert!(matches!(&refused, SnapshotError::Damaged { .. }) && refused.to_string().contains(what), "{what}: {refused}");
+        assert_eq!((world.store.ids().unwrap().len(), world.chunks().len()), (0, 0), "{what}");
+    }
+    // A folder of links leads to nothing that a chunk would be.
+    world.take("dev-1", 1000).unwrap();
+    let out = forged(&world, "links", |_| {}, |_| {});
+    for group in fs::read_dir(out.join("chunks")).unwrap() {
+        for chunk in fs::read_dir(group.unwrap().path()).unwrap() {
+            let chunk = chunk.unwrap().path();
+            fs::remove_file(&chunk).unwrap();
+            std::os::unix::fs::symlink("/dev/zero", &chunk).unwrap();
+        }
+    }
+    world.store.delete(&id("dev-1")).unwrap();
+    world.store.import(out, &silent).unwrap_err();
+    assert_eq!(world.store.ids().unwrap().len(), 0);
+}

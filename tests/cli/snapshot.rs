@@ -207,6 +207,9 @@ fn rebuilt_with_another_database(export: &std::path::Path) -> PathBuf {
     let text = std::fs::read_to_string(&path).unwrap();
     let mut manifest: serde_json::Value = serde_json::from_str(text.lines().next().unwrap()).unwrap();
     manifest["listing"] = serde_json::json!([listing]);
+    manifest["content"] = serde_json::json!({
+        "database_bytes": content.len(), "database_sha256": name(&content), "files": 0, "file_bytes": 0, "stored_bytes": 0,
+    });
     let body = manifest.to_string();
     std::fs::write(&path, format!("{body}\nsha256:{}\n", name(body.as_bytes()))).unwrap();
     export.to_owned()
