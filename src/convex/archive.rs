@@ -16,6 +16,8 @@ use crate::model::{ArchiveContent, ArchivedTable};
 
 /// The longest line that is read: a document has at most 1 MiB, which JSON may make a few times as long.
 const LINE_MAX: u64 = 64 << 20;
+/// The longest name that is kept: lines that hold nothing else unpack to a thousand times of what they take in the zip.
+const NAME_MAX: usize = 1024;
 const DOCUMENTS: &str = "documents.jsonl";
 
 /// Says why an archive is no complete one.
@@ -105,14 +107,21 @@ pub fn verify(archive: impl Read + Seek, files: ExportedFiles) -> Result<Archive
         match (table, name) {
             ("_tables", DOCUMENTS) => {
                 read_documents(entry, &path, |listing: TableListing| {
-                    if !listing.name.starts_with('_') {
+                    let is_name = listing.name.len() <= NAME_MAX;
+                    if is_name && !listing.name.starts_with('_') {
                         listed.insert((component.clone(), listing.name));
                     }
+                    is_name
                 })?;
             }
             ("_storage", DOCUMENTS) => {
                 read_documents(entry, &path, |file: FileDescription| {
-                    described.insert((component.clone(), file.id.clone()), file);
+                    let is_name = |text: &String| text.len() <= NAME_MAX;
+                    let is_description = is_name(&file.id) && file.sha256.as_ref().is_none_or(is_name);
+                    if is_description {
+                        described.insert((component.clone(), file.id.clone()), file);
+                    }
+                    is_description
                 })?;
             }
             ("_storage", name) => {
@@ -120,7 +129,7 @@ pub fn verify(archive: impl Read + Seek, files: ExportedFiles) -> Result<Archive
                 stored.insert((component, id), read_to_end(entry, &path)?);
             }
             (table, DOCUMENTS) => {
-                let documents = read_documents(entry, &path, |_: serde::de::IgnoredAny| ())?;
+                let documents = read_documents(entry, &path, |_: serde::de::IgnoredAny| true)?;
                 content.tables.push(ArchivedTable { component, name: table.to_owned(), documents });
             }
             _ => drop(read_to_end(entry, &path)?),
@@ -183,11 +192,11 @@ fn read_to_end(mut entry: impl Read, path: &str) -> Result<StoredFile, ArchiveEr
     Ok(StoredFile { length, sha256: base64::engine::general_purpose::STANDARD.encode(digest.finalize()) })
 }
 
-/// Reads an entry line by line, and returns how many documents it has.
+/// Reads an entry line by line as far as each is one that is taken, and returns how many documents it has.
 fn read_documents<T: serde::de::DeserializeOwned>(
     entry: impl Read,
     path: &str,
-    mut each: impl FnMut(T),
+    mut take: impl FnMut(T) -> bool,
 ) -> Result<usize, ArchiveError> {
     let mut reader = BufReader::new(entry);
     let mut line = Vec::new();
@@ -197,9 +206,9 @@ fn read_documents<T: serde::de::DeserializeOwned>(
         if reader.by_ref().take(LINE_MAX).read_until(b'\n', &mut line).map_err(unreadable)? == 0 {
             return Ok(number - 1);
         }
-        match serde_json::from_slice(&line) {
-            Ok(document) => each(document),
-            Err(_) => return Err(ArchiveError::NotADocument { entry: path.to_owned(), line: number }),
+        match serde_json::from_slice(&line).map(&mut take) {
+            Ok(true) => {}
+            _ => return Err(ArchiveError::NotADocument { entry: path.to_owned(), line: number }),
         }
     }
     Ok(0)
@@ -254,6 +263,11 @@ mod tests {
         assert_eq!(fault(&[("_tables/documents.jsonl", "{\"name\":\"m\"}")]), "the documents of table `m` are not in it");
         assert_eq!(fault(&[("m/documents.jsonl", "{}\n{\"a\"")]), "line 2 of `m/documents.jsonl` is no document");
         assert_eq!(fault(&[("_storage/documents.jsonl", DESCRIBED)]), "the file `kg1` is described and not in it");
+        // Names without end are kept nowhere.
+        let long = format!("{{\"_id\":\"{}\",\"name\":\"{0}\"}}", "x".repeat(2000));
+        for entry in ["_storage/documents.jsonl", "_tables/documents.jsonl"] {
+            assert_eq!(fault(&[(entry, &long)]), format!("line 1 of `{entry}` is no document"));
+        }
         let described = ("_storage/documents.jsonl", DESCRIBED);
         assert!(fault(&[described, (FILE.0, "hell")]).ends_with("another length than its description says"));
         assert!(fault(&[described, (FILE.0, "HELLO")]).ends_with("another SHA-256 than its description says"));
