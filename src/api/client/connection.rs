@@ -38,7 +38,12 @@ impl ControlPlaneUrl {
     /// # Errors
     /// [`ControlPlaneUrlError`] says what is wrong with it, without repeating it.
     pub fn parse(text: &str) -> Result<Self, ControlPlaneUrlError> {
-        let mut url = Url::parse(text.trim()).map_err(|_| ControlPlaneUrlError::Shape)?;
+        let text = text.trim();
+        // A URL may be read as leading elsewhere than it seems to: a backslash ends its host, and line ends are dropped.
+        if text.contains(|c: char| c == '\\' || c.is_control()) {
+            return Err(ControlPlaneUrlError::Shape);
+        }
+        let mut url = Url::parse(text).map_err(|_| ControlPlaneUrlError::Shape)?;
         if !matches!(url.scheme(), "http" | "https") || url.host().is_none() {
             return Err(ControlPlaneUrlError::Shape);
         }
@@ -167,6 +172,8 @@ mod tests {
             ("control.example.com", ControlPlaneUrlError::Shape),
             ("ftp://example.com", ControlPlaneUrlError::Shape),
             ("https://", ControlPlaneUrlError::Shape),
+            (r"https://evil.example\@example.com", ControlPlaneUrlError::Shape),
+            ("https://example.com\n.evil.example", ControlPlaneUrlError::Shape),
             ("https://me:secret@example.com", ControlPlaneUrlError::Credentials),
             ("https://example.com/?x", ControlPlaneUrlError::Tail),
             ("https://example.com/#x", ControlPlaneUrlError::Tail),
