@@ -186,8 +186,11 @@ impl<S: Store> Authority<S> {
     pub fn prune_histories(&self) -> Result<(), AuthorityError> {
         let long = self.store.read(|rows| Ok::<_, AuthorityError>(rows.long_chains(HISTORY_KEPT + HISTORY_SLACK)?))?;
         // One that cannot be read keeps no other from being pruned.
-        let pruned = long.iter().map(|project| self.prune_history(project.as_ref(), HISTORY_KEPT));
-        pruned.fold(Ok(()), |all, one| all.and(one))
+        let mut all = Ok(());
+        for project in long {
+            all = all.and(self.prune_history(project.as_ref(), HISTORY_KEPT));
+        }
+        all
     }
 
     /// Forgets all but the newest entries of one history.

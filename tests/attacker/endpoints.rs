@@ -71,12 +71,12 @@ fn kind_of_work(kind: OperationKind) -> (Scope, Value) {
 
 #[test]
 fn every_kind_of_work_needs_its_scope_before_anything_is_looked_at() {
+    use OperationKind::{Forget, Put, Remove, Restore, RotateKey, Snapshot, Start, Stop};
     let target = Target::new();
     let project = Project::new(&target, "demo".to_owned());
     let made = project.operate(&project.apply, "dev", None, &kind_of_work(OperationKind::Put).1);
     assert_eq!(made.status, 200, "{made:?}");
     let before = project.recorded();
-    use OperationKind::{Forget, Put, Remove, Restore, RotateKey, Snapshot, Start, Stop};
     for kind in [Put, Stop, Start, RotateKey, Snapshot, Restore, Remove, Forget] {
         let (needed, work) = kind_of_work(kind);
         for (holder, has) in [("read", Scope::Read), ("apply", Scope::Apply), ("stranger", Scope::Read)] {
