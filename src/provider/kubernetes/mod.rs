@@ -72,8 +72,7 @@ use super::{FoundBackend, LogChunk, LogPosition, PlaceFindings, ProgressFn, Prov
 use crate::convex::release::COMMITS;
 use crate::model::kubernetes::KubernetesSettings;
 use crate::model::{
-    BackendId, BackendName, BackendSpec, Diagnostic, InstanceName, Observation, PortPair, ProjectName, ProviderKind, ProviderState,
-    ResolvedBackend, VolumeReclaim,
+    BackendId, BackendName, BackendSpec, Observation, ProjectName, ProviderKind, ProviderState, ResolvedBackend, VolumeReclaim,
 };
 
 /// How long a Pod may take until it is ready. Large databases are known to need minutes.
