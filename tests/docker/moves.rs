@@ -165,7 +165,7 @@ fn killed_anywhere(from: &'static str, to: &'static str, expected: &[&str]) {
     for name in expected {
         assert!(points.iter().any(|point: &CrashPoint| point.name.ends_with(name)), "{name} was never passed: {points:?}");
     }
-    crash_matrix(&format!("a move from {from} to {to}"), &points, AT_ONCE, |point| {
+    crash_matrix(format!("a move from {from} to {to}"), &points, AT_ONCE, |point| {
         let mut world = ready();
         let World(project) = &mut world;
         let before = file(project);
