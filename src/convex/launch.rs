@@ -22,6 +22,8 @@ pub const DEFAULT_DOCUMENT_RETENTION_S: u64 = 172_800;
 
 /// The file inside the data directory that SQLite keeps the documents in.
 pub const DATABASE_FILE: &str = "db.sqlite3";
+/// The files of a database: what SQLite keeps beside one that was not closed comes after it.
+pub const DATABASE_FILES: [&str; 3] = [DATABASE_FILE, "db.sqlite3-journal", "db.sqlite3-wal"];
 
 /// What the name of an SQLite file ends with while no backend may start on it.
 const LOCKED: &str = ".locked";

@@ -115,6 +115,7 @@ impl Host {
 fn cannot_be_created(name: &BackendName, error: &ProviderError) -> ControlError {
     let finding = Diagnostic::new(error.code(), format!("`{name}` cannot be created: {error}"));
     ControlError::Unsupported(match error {
+        #[cfg(feature = "native")]
         ProviderError::Kubernetes(error) => match error.help() {
             Some(help) => finding.with_help(help),
             None => finding,

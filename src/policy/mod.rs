@@ -31,6 +31,8 @@ pub(crate) use quota::{monthly_quota_refusal, quota_refusal};
 pub(crate) use release::{RELEASE_ORDER_UNKNOWN, build_day, newest_known_release, release_order};
 pub(crate) use shared_origin::{UrlAuthority, claimed_origins, claims, foreign_origin, newly_claimed_origins, shared_origin};
 pub(crate) use specification::violations;
-pub(crate) use template::{Template, template, whole_template};
+#[cfg(feature = "native")]
+pub(crate) use template::whole_template;
+pub(crate) use template::{Template, template};
 pub(crate) use upgrade::upgrade;
 pub use upgrade::{Upgrade, WayBack};

@@ -18,6 +18,7 @@ pub(crate) enum Template<'t> {
 
 impl Template<'_> {
     /// Returns how such a template is written, without anything of the text.
+    #[cfg(feature = "native")]
     pub(crate) fn form(self) -> &'static str {
         match self {
             Self::Variable { .. } => "${NAME}",
@@ -41,6 +42,7 @@ pub(crate) fn template(text: &str) -> Option<Template<'_>> {
 }
 
 /// Returns the template that a secret is. A generated one may have any of these letters in it, so a part is none.
+#[cfg(feature = "native")]
 pub(crate) fn whole_template(text: &str) -> Option<Template<'_>> {
     let text = text.trim();
     template(text).filter(|found| match found {

@@ -10,15 +10,12 @@ use super::archive::unpack_file;
 use super::database;
 use super::error::{SnapshotError, file_error};
 use super::files::{create_private, write_private};
+pub use crate::convex::launch::{DATABASE_FILE, DATABASE_FILES};
 use crate::failpoint;
 use crate::model::{SnapshotId, Timestamp};
 
-/// The name of the database below the folder of the data.
-pub const DATABASE_FILE: &str = "db.sqlite3";
 /// The name of the folder of the files below the folder of the data.
 pub const STORAGE_FOLDER: &str = "storage";
-/// The files of a database: what SQLite keeps beside one that was not closed comes after it.
-pub const DATABASE_FILES: [&str; 3] = [DATABASE_FILE, "db.sqlite3-journal", "db.sqlite3-wal"];
 /// The last that is written of a copy.
 const RECORD: &str = "copy.json";
 

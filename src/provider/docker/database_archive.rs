@@ -8,8 +8,8 @@ use tokio::fs::File;
 use tokio::io::AsyncReadExt;
 
 use super::launch_file::FileOwner;
+use crate::convex::launch::{DATABASE_FILE, DATABASE_FILES};
 use crate::provider::ProviderError;
-use crate::snapshot::{DATABASE_FILE, DATABASE_FILES};
 
 /// The unit that an archive is made of.
 const BLOCK: u64 = 512;

@@ -339,16 +339,10 @@ impl Provider for Docker {
     }
 
     async fn address_of(&self, resolved: &ResolvedBackend, host: &str) -> Result<Option<std::net::IpAddr>, ProviderError> {
-        let docker = &resolved.spec.settings.docker;
-        let networks: Vec<String> = docker.network.iter().chain(&docker.networks).cloned().collect();
-        if networks.is_empty() || !neighbour::may_be_neighbour(host) {
+        if !neighbour::is_looked_for(resolved, host) {
             return Ok(None);
         }
-        let engine = &self.engine_of(&resolved.spec).await?;
-        if engine.is_remote() {
-            return Ok(None);
-        }
-        neighbour::address_of(engine, networks, &resolved.project, host).await
+        neighbour::address_of(&self.engine_of(&resolved.spec).await?, resolved, host).await
     }
 
     fn data_place(&self, resolved: &ResolvedBackend) -> Result<DataPlace, ProviderError> {

@@ -10,7 +10,7 @@ use super::engine::Engine;
 use super::inventory::{inspect_container, name_of};
 use super::network;
 use super::volume_users::{compose_in, name_in};
-use crate::model::ProjectName;
+use crate::model::ResolvedBackend;
 use crate::provider::ProviderError;
 
 /// A container that has a host name in a network.
@@ -28,14 +28,29 @@ pub(super) fn may_be_neighbour(host: &str) -> bool {
     !host.is_empty() && !host.contains('.') && host != "localhost" && host.parse::<IpAddr>().is_err()
 }
 
-/// Returns the address of a host in the networks of a backend. A network that its project may not join is not looked into either.
+/// Returns whether a host may be a name in the networks of a backend.
+pub(super) fn is_looked_for(resolved: &ResolvedBackend, host: &str) -> bool {
+    networks_of(resolved).next().is_some() && may_be_neighbour(host)
+}
+
+/// Returns the networks that a backend names.
+fn networks_of(resolved: &ResolvedBackend) -> impl Iterator<Item = &String> {
+    let docker = &resolved.spec.settings.docker;
+    docker.network.iter().chain(&docker.networks)
+}
+
+/// Returns the address of a host in the networks of a backend; none where this machine does not reach them. A network that its
+/// project may not join is not looked into either.
 pub(super) async fn address_of(
     engine: &Engine,
-    networks: Vec<String>,
-    project: &ProjectName,
+    resolved: &ResolvedBackend,
     host: &str,
 ) -> Result<Option<IpAddr>, ProviderError> {
-    let networks = network::without_foreign(engine, networks, project).await?;
+    if engine.is_remote() {
+        return Ok(None);
+    }
+    let networks = networks_of(resolved).cloned().collect();
+    let networks = network::without_foreign(engine, networks, &resolved.project).await?;
     Ok(find(engine, &networks, host).await?.and_then(|found| found.address))
 }
 
