@@ -23,7 +23,7 @@ const ARROWS: &[(&str, &[&str])] = &[
     ("database", &["system", "model", "convex"]),
     ("s3", &["model", "convex"]),
     // Files of a backend that does not run, and chunks of them.
-    ("snapshot", &["system", "model"]),
+    ("snapshot", &["system", "model", "convex"]),
     ("authority", &["model", "policy", "convex", "api", "store", "provider"]),
     // It enters servers as the real backend does.
     ("simulator", &["system", "model", "convex", "database"]),
