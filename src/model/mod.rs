@@ -38,6 +38,7 @@ mod serde_skip;
 mod server;
 mod shell_word;
 mod size;
+mod sparse;
 mod spec;
 mod spec_fields;
 mod time;

@@ -12,6 +12,7 @@ use super::secret::SecretSource;
 use super::serde_skip::is_default;
 use super::server::Server;
 use super::size::ByteSize;
+use super::sparse::{Sparse, shared_default};
 
 /// What only the provider understands: one table per provider, of which only the chosen one counts.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
@@ -19,20 +20,22 @@ use super::size::ByteSize;
 pub struct ProviderSettings {
     /// `[backends.x.simulated]`
     #[serde(skip_serializing_if = "is_default", default)]
-    pub simulated: SimulatedSettings,
+    pub simulated: Sparse<SimulatedSettings>,
     /// `[backends.x.local]`
     #[serde(skip_serializing_if = "is_default", default)]
-    pub local: LocalSettings,
+    pub local: Sparse<LocalSettings>,
     /// `[backends.x.docker]`
     #[serde(skip_serializing_if = "is_default", default)]
-    pub docker: DockerSettings,
+    pub docker: Sparse<DockerSettings>,
     /// `[backends.x.fly]`
     #[serde(skip_serializing_if = "is_default", default)]
-    pub fly: FlySettings,
+    pub fly: Sparse<FlySettings>,
     /// `[backends.x.kubernetes]`
     #[serde(skip_serializing_if = "is_default", default)]
-    pub kubernetes: KubernetesSettings,
+    pub kubernetes: Sparse<KubernetesSettings>,
 }
+
+shared_default!(SimulatedSettings, LocalSettings, DockerSettings, FlySettings, KubernetesSettings);
 
 /// `[backends.x.simulated]`
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]

@@ -112,7 +112,7 @@ pub(super) static DESCRIPTOR: ProviderDescriptor = ProviderDescriptor {
         ("server.socket", ChangeImpact::Record),
     ],
     read_settings,
-    has_settings: |settings| settings.docker != DockerSettings::default(),
+    has_settings: |settings| *settings.docker != DockerSettings::default(),
     fields,
     texts,
     publish_address: |settings| settings.docker.publish.as_deref(),
@@ -167,7 +167,8 @@ fn read_settings(table: &dyn SettingsReader, settings: &mut ProviderSettings) {
         api_port: port("api_port"),
         site_port: port("site_port"),
         shm_size: table.size("shm_size"),
-    };
+    }
+    .into();
 }
 
 fn fields(settings: &ProviderSettings, fields: &mut FieldSet) {

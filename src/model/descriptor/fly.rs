@@ -61,7 +61,7 @@ pub(super) static DESCRIPTOR: ProviderDescriptor = ProviderDescriptor {
         ("fly.fallback_regions", ChangeImpact::Record),
     ],
     read_settings,
-    has_settings: |settings| settings.fly != FlySettings::default(),
+    has_settings: |settings| *settings.fly != FlySettings::default(),
     fields,
     texts,
     named_place: |settings| settings.fly.app.as_deref(),
@@ -101,7 +101,8 @@ fn read_settings(table: &dyn SettingsReader, settings: &mut ProviderSettings) {
             _ => CpuKind::Shared,
         },
         fallback_regions: table.texts("fallback_regions"),
-    };
+    }
+    .into();
 }
 
 fn fields(settings: &ProviderSettings, fields: &mut FieldSet) {

@@ -94,7 +94,7 @@ pub(super) static DESCRIPTOR: ProviderDescriptor = ProviderDescriptor {
         ("kubernetes.network_policy", ChangeImpact::InPlace),
     ],
     read_settings,
-    has_settings: |settings| settings.kubernetes != KubernetesSettings::default(),
+    has_settings: |settings| *settings.kubernetes != KubernetesSettings::default(),
     fields,
     texts,
     refusals,
@@ -131,7 +131,8 @@ fn read_settings(table: &dyn SettingsReader, settings: &mut ProviderSettings) {
         tls_secret: table.text("tls_secret"),
         cluster_issuer: table.text("cluster_issuer"),
         network_policy: table.flag("network_policy").unwrap_or_default(),
-    };
+    }
+    .into();
 }
 
 fn fields(settings: &ProviderSettings, fields: &mut FieldSet) {

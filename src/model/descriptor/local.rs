@@ -17,9 +17,9 @@ static SETTINGS: SettingTable = SettingTable {
 pub(super) static DESCRIPTOR: ProviderDescriptor = ProviderDescriptor {
     settings: &SETTINGS,
     read_settings: |table, settings| {
-        settings.local = LocalSettings { binary: table.text("binary"), archive_digest: table.archive_digest() };
+        settings.local = LocalSettings { binary: table.text("binary"), archive_digest: table.archive_digest() }.into();
     },
-    has_settings: |settings| settings.local != LocalSettings::default(),
+    has_settings: |settings| *settings.local != LocalSettings::default(),
     fields: |settings, fields| {
         fields.text("local.binary", settings.local.binary.as_ref());
         fields.text("release.sha256", settings.local.archive_digest.as_ref());

@@ -17,9 +17,9 @@ pub(super) static DESCRIPTOR: ProviderDescriptor = ProviderDescriptor {
     settings: &SETTINGS,
     setting_impacts: &[("simulated.listen", ChangeImpact::Restart)],
     read_settings: |table, settings| {
-        settings.simulated = SimulatedSettings { listen: table.flag("listen").unwrap_or(true) };
+        settings.simulated = SimulatedSettings { listen: table.flag("listen").unwrap_or(true) }.into();
     },
-    has_settings: |settings| settings.simulated != SimulatedSettings::default(),
+    has_settings: |settings| *settings.simulated != SimulatedSettings::default(),
     fields: |settings, fields| fields.text("simulated.listen", (!settings.simulated.listen).then_some("false")),
     keeps_files_itself: true,
     is_record_only: |settings| !settings.simulated.listen,

@@ -108,7 +108,7 @@ mod tests {
 
     fn check(docker: DockerSettings) -> Result<(), String> {
         let mut spec = BackendSpec::new(ProviderKind::Docker);
-        spec.settings.docker = docker;
+        spec.settings.docker = docker.into();
         let allowed = AllowList::Listed {
             images: ImagePolicy::Listed(vec!["ghcr.io/acme".to_owned()]),
             networks: vec!["edge".to_owned()],
