@@ -68,7 +68,7 @@ mod tests {
         let listener = std::os::unix::net::UnixListener::bind(&socket).unwrap();
         let asked = Arc::new(AtomicU32::new(0));
         let counter = Arc::clone(&asked);
-        // It hangs up on whatever asks.
+        // An engine that closes each connection without an answer.
         std::thread::spawn(move || {
             for stream in listener.incoming().flatten() {
                 counter.fetch_add(1, Ordering::SeqCst);

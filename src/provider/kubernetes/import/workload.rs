@@ -35,7 +35,7 @@ const POD_READ: [&str; 15] = [
     "terminationGracePeriodSeconds",
     "volumes",
 ];
-/// The same for a container.
+/// The fields of a container that are kept, read elsewhere, or set by the server for every container.
 const CONTAINER_READ: [&str; 17] = [
     "args",
     "command",
