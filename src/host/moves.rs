@@ -151,10 +151,10 @@ impl Host {
     async fn publish_target(&self, target: &ResolvedBackend) -> Result<(), EffectFailure> {
         let store = self.row_store(target).await?;
         if self.is_in_volume(target) {
-            // Once it is in the volume, backends may have run on it.
+            // Once it is in the volume, backends may have run on it: a copy that stays would be written over that by a repetition.
             if let Some(loaded) = store.loaded_file() {
                 self.store_database(target, &loaded).await?;
-                store.discard_loading();
+                self.empty_exchange(target)?;
             }
             return Ok(());
         }
