@@ -143,10 +143,11 @@ impl Printer {
         true
     }
 
-    /// Talk for people; nothing where programs read.
+    /// Writes talk for people, in lines that the terminal has room for; nothing where programs read.
     pub(crate) fn status(&self, text: &str) {
         if !self.json && !self.silent {
-            let _ = write(&mut std::io::stderr().lock(), &sanitize_terminal(text, self.err_style.is_coloured()));
+            let text = self.err_style.wrap(text, 0);
+            let _ = write(&mut std::io::stderr().lock(), &sanitize_terminal(&text, self.err_style.is_coloured()));
         }
     }
 

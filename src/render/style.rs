@@ -20,14 +20,19 @@ impl Style {
         Self { columns, ..self }
     }
 
-    /// Sentences broken between words, where there is a screen; what follows the first line is indented so far.
-    /// A line that starts with four blanks is a command to copy and stays whole.
+    /// Breaks sentences between words, where there is a screen; what follows the first line is indented by `indent` columns, and
+    /// at least as far as the line itself. A later line that starts with four blanks is a command to copy and stays whole.
     pub fn wrap(self, text: &str, indent: usize) -> String {
         let Some(columns) = self.columns else { return text.to_owned() };
-        let indent = " ".repeat(indent);
-        let options = textwrap::Options::new(columns).subsequent_indent(&indent).break_words(false);
-        let lines = text.split('\n').map(|line| {
-            if line.trim_start_matches(' ').len() + 4 <= line.len() { line.to_owned() } else { textwrap::fill(line, &options) }
+        let lines = text.split('\n').enumerate().map(|(number, line)| {
+            let blanks = line.len() - line.trim_start_matches(' ').len();
+            let is_command = number > 0 && blanks >= 4;
+            if is_command || textwrap::core::display_width(line) <= columns {
+                return line.to_owned();
+            }
+            let indent = " ".repeat(indent.max(blanks));
+            let options = textwrap::Options::new(columns).subsequent_indent(&indent).break_words(false);
+            textwrap::fill(line, &options)
         });
         lines.collect::<Vec<_>>().join("\n")
     }
@@ -87,6 +92,8 @@ mod tests {
         let text = "  one two three four five\n      convexinfra apply --allow-destroy dev";
         assert_eq!(screen.wrap(text, 4), "  one two three four\n    five\n      convexinfra apply --allow-destroy dev");
         assert_eq!(Style::PLAIN.wrap(text, 4), text);
+        assert_eq!(screen.wrap("      phases  one two", 10), "      phases  one\n          two", "what comes first is no command");
+        assert_eq!(screen.wrap("one\n  two three four five", 0), "one\n  two three four\n  five");
         let coloured = Style::COLOURED.with_columns(Some(20));
         assert_eq!(coloured.wrap(&coloured.dim("one two three four"), 2), coloured.dim("one two three four"));
     }
