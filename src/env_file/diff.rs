@@ -60,7 +60,8 @@ fn redact(bytes: &[u8], key: impl Fn(&str) -> String) -> String {
         .zip(&layout.roles)
         .map(|(line, role)| {
             let text = String::from_utf8_lossy(without_break(line));
-            let shown = text.trim().is_empty() || *role != LineOwner::Unmanaged || is_note(&text);
+            let is_ours = *role != LineOwner::Unmanaged && !is_turned_off(&text);
+            let shown = text.trim().is_empty() || is_ours || is_note(&text);
             if shown { text.trim().to_owned() } else { comment(&text) }
         })
         .collect();
@@ -81,6 +82,12 @@ fn redact(bytes: &[u8], key: impl Fn(&str) -> String) -> String {
         }
     }
     lines.iter().flat_map(|line| [line.as_str(), "\n"]).collect()
+}
+
+/// Whether a comment holds an assignment: in another backend's block, the key that a merge turns off.
+fn is_turned_off(text: &str) -> bool {
+    let inside = text.trim_start().strip_prefix('#');
+    inside.is_some_and(|inside| !Document::parse(inside.as_bytes()).assignments().is_empty())
 }
 
 /// A comment keeps its sign, and of a variable that was turned off the name and a URL without credentials.
@@ -135,6 +142,21 @@ mod tests {
         +# <<< convexinfra <<<
         ");
         assert!(!text.contains("hunter"), "{text}");
+    }
+
+    #[test]
+    fn a_key_that_is_turned_off_in_another_backends_block_is_hidden() {
+        let owner =
+            |name: &str| BlockOwner { project: ProjectName::parse(name).unwrap(), backend: BackendName::parse("dev").unwrap() };
+        let of = |name: &str| Block::new(owner(name), "http://127.0.0.1:3210", Some(Secret::new("dev|hunter2")), None).unwrap();
+        let before = merge(b"", &of("shop")).bytes;
+        let after = merge(&before, &of("other")).bytes;
+        let again = merge(&after, &of("shop")).bytes;
+        for (from, to) in [(&before, &after), (&after, &again), (&after, &before)] {
+            let text = redacted_diff(from, to, |_| None);
+            assert!(!text.is_empty() && !text.contains("hunter2"), "{text}");
+            assert!(text.contains("# CONVEX_SELF_HOSTED_ADMIN_KEY=…"), "{text}");
+        }
     }
 
     #[test]
