@@ -18,6 +18,7 @@ use crate::apply::{self, Event, EventKind, Interrupt, ReadyBackend, StepOutcome}
 use crate::host::own_holder;
 use crate::model::{BackendName, Diagnostic, Exit, Report, Scope, Snapshot};
 use crate::plan::{Action, BackendSelection, Plan, PlanOptions, Reason, Step, Task, destruction_refusals};
+use crate::policy::removal_needs_destroy;
 
 /// How long the snapshot may take that only tells where the backends are.
 const FINAL_SNAPSHOT_TIMEOUT: Duration = Duration::from_secs(5);
@@ -379,7 +380,12 @@ fn needs_approval(plan: &Plan) -> bool {
 /// then stays.
 fn check_scope(plan: &Plan, snapshot: &Snapshot) -> Result<(), AppError> {
     let Some(has) = snapshot.control_plane.scope else { return Ok(()) };
-    let destroys = plan.steps.iter().any(|step| matches!(step.task, Some(Task::Remove { .. })));
+    let destroys = plan.steps.iter().any(|step| match &step.task {
+        Some(Task::Remove { backend, database, .. }) => {
+            removal_needs_destroy(snapshot.backend(backend).and_then(|backend| backend.expires_at), *database)
+        }
+        _ => false,
+    });
     let needs = if destroys { Scope::Destroy } else { Scope::Apply };
     if has >= needs {
         return Ok(());

@@ -6,7 +6,7 @@ use super::release::{ReleaseOnData, release_refusal};
 use super::{ChangeImpact, FieldChange};
 use crate::model::{
     ActualBackend, Address, BackendName, DatabaseReclaim, DesiredBackend, Diagnostic, DowngradeConsent, Files, MoveConsent,
-    Phase, ReclaimPolicy, VolumeReclaim,
+    Phase, ReclaimPolicy, Timestamp, VolumeReclaim,
 };
 
 fn refusal(code: &str, address: Option<Address>, message: String) -> Diagnostic {
@@ -155,4 +155,9 @@ pub(crate) fn volume_kept(name: &BackendName, existing: &ActualBackend, asked: R
             ),
         )
     })
+}
+/// Returns whether a removal takes the scope `destroy`. What has a `ttl` goes by itself; to have it go earlier is nothing that was
+/// not allowed when the `ttl` was set, unless a database on a server of the user's own goes with it.
+pub(crate) fn removal_needs_destroy(expires_at: Option<Timestamp>, database: DatabaseReclaim) -> bool {
+    expires_at.is_none() || database.is_dropped()
 }

@@ -19,7 +19,9 @@ mod upgrade;
 pub(crate) mod url;
 mod violation;
 
-pub(crate) use data::{Consent, change_refusals, data_missing, files_removed, moved_onto_existing, protected, volume_kept};
+pub(crate) use data::{
+    Consent, change_refusals, data_missing, files_removed, moved_onto_existing, protected, removal_needs_destroy, volume_kept,
+};
 pub(crate) use data_move::data_move;
 pub use diff::FieldChange;
 pub(crate) use diff::{BackendDiff, diff_backend, display_value, find_change, highest_impact, is_placeholder};

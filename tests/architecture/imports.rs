@@ -65,11 +65,19 @@ const ARROWS: &[(&str, &[&str])] = &[
 const NARROW: &[(&str, &str, &[&str])] = &[
     // The scheduler and the events read a plan; they never make one.
     ("apply", "plan", &["Action", "Plan", "Reason", "Step", "StepId", "Summary", "Task"]),
-    // Whose a project is, and which release is newer; everything else is the plan's.
+    // Whose a project is, which release is newer, and what a removal takes; everything else is the plan's.
     (
         "app",
         "policy",
-        &["OtherOrigin", "other_repository", "build_day", "newest_known_release", "release_order", "whole_template"],
+        &[
+            "OtherOrigin",
+            "other_repository",
+            "build_day",
+            "newest_known_release",
+            "release_order",
+            "removal_needs_destroy",
+            "whole_template",
+        ],
     ),
     // Who may: everything else of the authority is behind the host.
     ("server", "authority", &["AuthenticatedToken"]),

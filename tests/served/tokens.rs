@@ -52,6 +52,11 @@ fn each_scope_allows_its_commands_and_names_the_missing_scope() {
     assert_ne!(destroy.code(), 0, "{destroy}");
     assert!(destroy.out.contains("auth.scope") && destroy.out.contains("destroy"), "{destroy}");
     assert_eq!(world.names(), ["dev"]);
+    // A preview goes by itself, and may go earlier.
+    world.manifest(&format!("{ONE}[backends.preview]\nprovider = \"simulated\"\nttl = \"1h\"\nenv_file = \".env.preview\"\n"));
+    world.apply();
+    world.run_expecting(0, &["deprovision", "preview", "--allow-destroy", "preview"]);
+    assert_eq!(world.names(), ["dev"]);
 
     become_bearer(&mut world, &["--project", "gremlin", "--scope", "destroy"]);
     world.run_expecting(0, &["destroy", "dev", "--allow-destroy", "dev"]);

@@ -38,6 +38,7 @@ use crate::model::{
     Diagnostic, Exit, MOVE_LOCK, NEWEST_BEFORE, NOT_REPLACED, OperationStep, Phase, ProjectName, ReclaimPolicy, Release, Scope,
     Timestamp, VolumeReclaim,
 };
+use crate::policy::removal_needs_destroy;
 use crate::store::{BackendRow, Durability, OperationProgress, OperationRow, Rows, Store};
 
 impl<S: Store> Authority<S> {
@@ -409,11 +410,9 @@ fn requires_destroy_scope(rows: &dyn Rows, project: &ProjectName, request: &Oper
         if matches!(request.work, Work::Stop {} | Work::Start {} | Work::RotateKey {} | Work::Snapshot { .. }) {
             return Ok(false);
         }
-        // What has a `ttl` goes by itself; to have it go earlier is nothing that was not allowed when the `ttl` was set.
+        let Work::Remove { database, .. } = &request.work else { return Ok(true) };
         let row = rows.backend(project, &request.backend)?;
-        let drops_database = matches!(request.work, Work::Remove { database, .. } if database.is_dropped());
-        let forgets = matches!(request.work, Work::Forget {} | Work::Restore { .. });
-        return Ok(forgets || drops_database || row.is_none_or(|row| row.expires_at.is_none()));
+        return Ok(removal_needs_destroy(row.and_then(|row| row.expires_at), *database));
     };
     let row = match (rows.backend(project, &request.backend)?, renamed_from) {
         (None, Some(old)) => rows.backend(project, old)?,
