@@ -132,7 +132,16 @@ async fn provision_once(
     provisioned(control, &session.manifest, request, &outcome).await
 }
 
-/// Destroys a backend and removes its block from the manifest. Returns what steps had to say, such as what they kept.
+/// What became of a backend that was to be removed.
+#[derive(Debug)]
+pub(crate) enum Deprovisioned {
+    /// It is gone; with what the steps had to say.
+    Destroyed(Vec<String>),
+    /// Neither the manifest nor the control plane knew it.
+    NotFound,
+}
+
+/// Destroys a backend and removes its block from the manifest.
 ///
 /// # Errors
 /// What stood in the way.
@@ -141,7 +150,7 @@ pub(crate) async fn deprovision(
     manifest: &LoadedManifest,
     request: &DeprovisionRequest,
     shell: (&dyn Reporter, &dyn Approver),
-) -> Result<Vec<String>, AppError> {
+) -> Result<Deprovisioned, AppError> {
     let name = &request.name;
     let depends = |backend: &DesiredBackend| backend.spec.depends_on.contains(name);
     let declared = manifest.desired.backends.iter();
@@ -170,7 +179,8 @@ pub(crate) async fn deprovision(
     let now = manifest.reload().and_then(|now| Ok((without_backend(&now, name)?, now)));
     now.and_then(|(edited, now)| edited.map_or(Ok(()), |edited| write_manifest(&now, &edited.text)))
         .map_err(|error| block_remains(name, &error))?;
-    Ok(outcome.notices)
+    let is_known = edited.is_some() || !outcome.plan.steps.is_empty();
+    Ok(if is_known { Deprovisioned::Destroyed(outcome.notices) } else { Deprovisioned::NotFound })
 }
 
 async fn apply_one(

@@ -162,7 +162,7 @@ pub(crate) enum Command {
     Import(Import),
     /// Take up again what runs on the engine and has no record any more.
     Recover(Recover),
-    /// Stop a backend and keep its data; it stays stopped until it is started or applied.
+    /// Stop a backend and keep its data; it stays stopped until it is started.
     Stop(BackendArg),
     /// Start a backend that was stopped.
     Start(BackendArg),
@@ -202,7 +202,7 @@ pub(crate) enum Command {
     Key(Key),
     /// Serve the control plane of this machine to a team.
     #[command(
-        before_help = "Examples:\n  convexinfra serve --init > operator.token\n  convexinfra serve\n  convexinfra serve --listen 0.0.0.0:7310 --tls-cert cert.pem --tls-key key.pem"
+        before_help = "Examples:\n  (umask 077; convexinfra serve --init > operator.token)\n  convexinfra serve\n  convexinfra serve --listen 0.0.0.0:7310 --tls-cert cert.pem --tls-key key.pem"
     )]
     Serve(Box<Serve>),
     /// Run the stand-in for `convex-local-backend`; takes the same arguments.

@@ -312,6 +312,14 @@ impl<'a> PlanBuilder<'a> {
             });
             let expired: Vec<Diagnostic> = expired.map(|(name, ended_at)| lint::expired(name, *ended_at)).collect();
             self.lints.extend(expired);
+            let is_left = |name: &BackendName| {
+                self.intent.selection.contains(name)
+                    && self.desired.backends.contains_key(name)
+                    && !self.steps.iter().any(|step| step.address.backend == *name)
+            };
+            let stopped = self.existing.iter().filter(|(name, existing)| existing.stopped && is_left(name));
+            let stopped: Vec<Diagnostic> = stopped.map(|(name, _)| lint::stopped(name)).collect();
+            self.lints.extend(stopped);
         }
         if let Some(OtherOrigin { refusal, .. }) = self.other_origin() {
             // A folder may have been moved.

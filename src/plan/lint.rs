@@ -46,6 +46,12 @@ pub(super) fn expired(name: &BackendName, ended_at: Timestamp) -> Diagnostic {
     lint("plan.expired", Address::backend(name), message)
 }
 
+/// Says that a backend stays stopped, because that was asked for.
+pub(super) fn stopped(name: &BackendName) -> Diagnostic {
+    let message = format!("it was stopped on purpose and stays stopped; start it with\n    convexinfra start {name}");
+    lint("plan.stopped", Address::backend(name), message)
+}
+
 /// What one specification says about itself.
 pub(super) fn specification(name: &BackendName, wanted: &DesiredBackend) -> Vec<Diagnostic> {
     let spec = &wanted.spec;
@@ -278,7 +284,7 @@ pub(super) fn unmanaged_env(name: &BackendName, wanted: &DesiredBackend, existin
         .map(|variable| format!("`{variable}`"))
         .collect();
     (!others.is_empty()).then(|| {
-        let message = format!("it also has {}, which the manifest does not name and which are left alone", others.join(", "));
+        let message = format!("it also has {}, which the manifest does not name: left alone", others.join(", "));
         lint("plan.other_variables", Address::backend(name), message)
     })
 }

@@ -4,7 +4,7 @@ use crate::model::{Address, BackendName, Diagnostic, DowngradeConsent, Release, 
 
 /// The builds whose commits are known to have been published as a tag: the first seven digits of the commit, and the day.
 /// A commit by itself says nothing about its age.
-const KNOWN_BUILDS: [(&str, &str); 2] = [("903b8b9", "2026-06-26"), ("652b828", "2026-08-21")];
+const KNOWN_BUILDS: [(&str, &str); 2] = [("903b8b9", "2026-06-26"), ("652b828", "2026-08-22")];
 
 /// Returns the newest release that this program knows to have been published. Only commands ask.
 #[cfg(feature = "native")]

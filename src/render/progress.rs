@@ -48,11 +48,10 @@ impl Progress {
                 None
             }
             EventKind::StepProgress { id, address, message } => {
-                let message = harmless(message);
                 if let Some(running) = self.running.get_mut(id) {
-                    running.message = Some(message.clone().into_owned());
+                    running.message = Some(harmless(message).into_owned());
                 }
-                Some(format!("  {} {address}: {message}", style.dim("·")))
+                Some(format!("  {} {address}: {}", style.dim("·"), sanitize_block(message, 4)))
             }
             EventKind::StepFinished { id, address, action, end, milliseconds } => {
                 let reason = self.running.remove(id).map(|running| running.reason);

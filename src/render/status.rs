@@ -111,7 +111,8 @@ pub struct OperationEntry {
     /// The furthest step that it has begun.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub progress: Option<OperationStep>,
-    /// Whether it is executed now; otherwise it was interrupted, and the next apply resumes it.
+    /// Whether it is executed now; otherwise it was interrupted. The next apply resumes a creation, an update or a removal; anything
+    /// else is begun anew by its command.
     pub running: bool,
 }
 
@@ -374,7 +375,17 @@ fn operation_line(OperationEntry { id, backend, kind, actor, since, progress, ru
         OperationKind::Restore => format!("replaces the data of `{backend}` by that of a snapshot"),
     };
     let step = progress.map(|step| format!(", {}", step.label())).unwrap_or_default();
-    let interrupted = if *running { "" } else { "; it was interrupted, and the next apply resumes it" };
+    let interrupted = match kind {
+        _ if *running => "",
+        OperationKind::Put | OperationKind::Remove => "; it was interrupted, and the next apply resumes it",
+        // Another operation on the backend takes its place.
+        OperationKind::Stop
+        | OperationKind::Start
+        | OperationKind::Forget
+        | OperationKind::RotateKey
+        | OperationKind::Snapshot
+        | OperationKind::Restore => "; it was interrupted: run the same command again",
+    };
     let actor = actor.to_string();
     format!("operation {id} {what} since {since}, requested by {}{step}{interrupted}\n", harmless(&actor))
 }

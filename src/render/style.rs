@@ -92,7 +92,11 @@ mod tests {
         let text = "  one two three four five\n      convexinfra apply --allow-destroy dev";
         assert_eq!(screen.wrap(text, 4), "  one two three four\n    five\n      convexinfra apply --allow-destroy dev");
         assert_eq!(Style::PLAIN.wrap(text, 4), text);
-        assert_eq!(screen.wrap("      phases  one two", 10), "      phases  one\n          two", "what comes first is no command");
+        assert_eq!(
+            screen.wrap("      phases  one two", 10),
+            "      phases  one\n          two",
+            "what comes first is no command"
+        );
         assert_eq!(screen.wrap("one\n  two three four five", 0), "one\n  two three four\n  five");
         let coloured = Style::COLOURED.with_columns(Some(20));
         assert_eq!(coloured.wrap(&coloured.dim("one two three four"), 2), coloured.dim("one two three four"));

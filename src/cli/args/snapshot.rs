@@ -16,6 +16,7 @@ pub(crate) struct Snapshot {
 #[derive(Debug, Subcommand)]
 pub(crate) enum SnapshotCommand {
     /// Take a snapshot of a backend, for which it stops for a moment.
+    #[command(alias = "take")]
     Create {
         #[command(flatten)]
         backend: BackendArg,
@@ -55,6 +56,7 @@ pub(crate) enum SnapshotCommand {
         folder: PathBuf,
     },
     /// Delete a snapshot with all that no other snapshot needs.
+    #[command(alias = "rm")]
     Delete {
         /// The snapshot.
         id: SnapshotId,

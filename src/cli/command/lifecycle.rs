@@ -7,7 +7,7 @@ use crate::cli::context::Context;
 use crate::cli::terminal::Terminal;
 use crate::model::{BackendName, Desired, Exit};
 
-/// Stops a backend; it stays stopped until it is started or applied.
+/// Stops a backend; it stays stopped until it is started.
 pub(super) async fn stop(context: &Context, args: &BackendArg) -> Result<Exit, AppError> {
     let (name, _) = run(context, args.name.as_ref(), Work::Stop {}, |_, _| Ok(())).await?;
     report(context, &name, "stopped", &format!("its data is kept; start it again with\n    convexinfra start {name}"));
@@ -54,7 +54,7 @@ async fn run(
 ) -> Result<(BackendName, Option<String>), AppError> {
     let (project, loaded) = context.project()?;
     let desired = loaded.as_ref().map(|loaded| &loaded.desired);
-    if matches!(work, Work::Forget {}) {
+    if matches!(work, Work::Forget {} | Work::Stop {}) {
         context.make_room(desired)?;
     }
     let control = context.control(desired)?;

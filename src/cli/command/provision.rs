@@ -5,7 +5,7 @@
 use std::path::Path;
 
 use crate::app::AppError;
-use crate::app::provision::{self, DeprovisionRequest, ProvisionRequest, ProvisionState, Provisioned};
+use crate::app::provision::{self, DeprovisionRequest, Deprovisioned, ProvisionRequest, ProvisionState, Provisioned};
 use crate::apply::ReadyBackend;
 use crate::cli::args::{DEFAULT_PROVIDER, Deprovision as DeprovisionArgs, Provision as ProvisionArgs};
 use crate::cli::context::Context;
@@ -69,8 +69,11 @@ pub(super) async fn deprovision(context: &Context, args: &DeprovisionArgs) -> Re
         volume: super::destroy::volume_reclaim(args.keep_data),
         database: super::destroy::database_reclaim(args.with_database, args.with_files),
     };
-    let notices = provision::deprovision(control, &manifest, &request, (&terminal, &terminal)).await?;
-    context.printer.output(&format!("`{}` is destroyed\n", args.name));
+    let (notices, became) = match provision::deprovision(control, &manifest, &request, (&terminal, &terminal)).await? {
+        Deprovisioned::Destroyed(notices) => (notices, "is destroyed"),
+        Deprovisioned::NotFound => (Vec::new(), "was not there: neither the manifest nor the control plane knows it"),
+    };
+    context.printer.output(&format!("`{}` {became}\n", args.name));
     // What was retained is named nowhere else: its record is gone.
     context.printer.document(&DeprovisionDocument {
         format: "convexinfra.deprovision/1",
