@@ -14,6 +14,7 @@ mod connection;
 #[path = "../contract/container.rs"]
 mod container;
 mod crash;
+mod external_proxy;
 mod lab;
 mod proxy;
 #[macro_use]

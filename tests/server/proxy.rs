@@ -12,13 +12,13 @@ const PROXY: &str = "convexinfra-proxy";
 const IMAGE: &str = "convexinfra-test/proxy:one";
 
 /// The ports of the web, of which the server has one pair: one test after another has them.
-struct Web {
+pub(crate) struct Web {
     lab: &'static Lab,
     _alone: MutexGuard<'static, ()>,
 }
 
 impl Web {
-    fn new(lab: &'static Lab) -> Self {
+    pub(crate) fn new(lab: &'static Lab) -> Self {
         static ALONE: Mutex<()> = Mutex::new(());
         let web = Self { lab, _alone: ALONE.lock().unwrap_or_else(PoisonError::into_inner) };
         web.clear();
@@ -36,12 +36,12 @@ impl Web {
     }
 
     /// Whether the server has a proxy.
-    fn has_proxy(&self) -> bool {
+    pub(crate) fn has_proxy(&self) -> bool {
         self.lab.engine.try_docker(&["inspect", PROXY])
     }
 
     /// Sends a request to the server for a host, trusting what these words say, and returns the status and what came.
-    fn ask(&self, url: &str, words: &[&str]) -> (String, String) {
+    pub(crate) fn ask(&self, url: &str, words: &[&str]) -> (String, String) {
         let address = self.lab.read("address");
         let host = url.split("://").nth(1).unwrap().split('/').next().unwrap();
         let mut command = Command::new("curl");
@@ -63,11 +63,11 @@ impl Drop for Web {
     }
 }
 
-const SERVER: &str = "host = \"shop\"\nproxy_image = \"convexinfra-test/proxy:one\"\n";
+pub(crate) const SERVER: &str = "host = \"shop\"\nproxy_image = \"convexinfra-test/proxy:one\"\n";
 
 impl Laptop {
     /// Writes a manifest whose backend has routes.
-    fn routed(&self, lines: &str) {
+    pub(crate) fn routed(&self, lines: &str) {
         self.manifest(SERVER, lines);
     }
 
@@ -79,7 +79,7 @@ impl Laptop {
         file
     }
 
-    fn drift(&self) -> String {
+    pub(crate) fn drift(&self) -> String {
         self.world.run_expecting(3, &["drift"]).to_string()
     }
 }
@@ -305,7 +305,7 @@ fn certificates_are_ordered_from_the_authority_that_is_named() {
 }
 
 #[test]
-fn a_proxy_that_is_there_stays_in_charge() {
+fn a_proxy_that_labels_cannot_lead_stays_in_charge() {
     let lab = lab_or_skip!();
     let _web = Web::new(lab);
     let laptop = Laptop::with(lab, SERVER);
@@ -330,7 +330,7 @@ fn a_proxy_that_is_there_stays_in_charge() {
     laptop.routed(&format!("domain = \"{}.test\"\n", laptop.name));
     let refused = laptop.world.run_expecting(4, &["plan", "--json"]);
     let said = refused.to_string();
-    assert!(said.contains("proxy.port_taken") && said.contains(&theirs) && said.contains("docker.labels"), "{said}");
+    assert!(said.contains("proxy.unsuitable") && said.contains(&theirs) && said.contains("reads no labels"), "{said}");
     laptop.world.run_expecting(4, &["apply", "--yes"]);
     assert!(lab.engine.containers(&laptop.name, "backend").is_empty(), "the backend is begun before its route is possible");
     lab.engine.docker(&["rm", "-f", &theirs]);

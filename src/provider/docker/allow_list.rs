@@ -31,7 +31,7 @@ pub enum AllowList {
 impl AllowList {
     /// Refuses what is not allowed, with the flag that allows it.
     pub(super) fn check(&self, spec: &BackendSpec) -> Result<(), ProviderError> {
-        let Self::Listed { images, networks, publish, labels } = self else { return Ok(()) };
+        let Self::Listed { images, publish, labels, .. } = self else { return Ok(()) };
         let docker = &spec.settings.docker;
         if let Some(server) = &docker.server {
             return Err(ProviderError::Unsupported(format!(
@@ -40,12 +40,6 @@ impl AllowList {
                 server.name
             )));
         }
-        let refused = |field: &str, what: &str, flag: &str| {
-            Err(ProviderError::Unsupported(format!(
-                "`{field}` is `{what}`, which this control plane does not allow; its operator allows it with\n    \
-                 convexinfra serve {flag} {what}"
-            )))
-        };
         for (field, image) in named_images(docker) {
             images.check(field, image, &[BACKEND_IMAGE, DASHBOARD_IMAGE, POSTGRES_IMAGE])?;
         }
@@ -64,15 +58,11 @@ impl AllowList {
                  served control plane certificates are `auto`, `staging`, `internal` or your own"
             )));
         }
-        for network in docker.network.iter().chain(&docker.networks) {
-            if !networks.contains(network) {
-                return refused("docker.network", network, "--allow-networks");
-            }
-        }
+        docker.network.iter().chain(&docker.networks).try_for_each(|network| self.check_network(network))?;
         if let Some(address) = &docker.publish {
             let parsed = address.trim_matches(['[', ']']).parse::<IpAddr>().ok();
             if !parsed.is_some_and(|address| address.is_loopback() || publish.contains(&address)) {
-                return refused("docker.publish", address, "--allow-publish");
+                return Err(refused("docker.publish", address, "--allow-publish"));
             }
         }
         let is_allowed = |label: &str| {
@@ -82,7 +72,7 @@ impl AllowList {
                 .any(|allowed| label == allowed || label.strip_prefix(allowed).is_some_and(|rest| rest.starts_with('.')))
         };
         if let Some(label) = docker.labels.keys().find(|label| !is_allowed(label)) {
-            return refused("docker.labels", label, "--allow-labels");
+            return Err(refused("docker.labels", label, "--allow-labels"));
         }
         let joins_others = docker.network.is_some() || !docker.networks.is_empty();
         if let Some(alias) = docker.aliases.first().filter(|_| joins_others) {
@@ -99,6 +89,25 @@ impl AllowList {
         }
         Ok(())
     }
+}
+
+impl AllowList {
+    /// Refuses a network that backends may not join, whether the manifest names it or the proxy of the machine is on it.
+    pub(super) fn check_network(&self, network: &str) -> Result<(), ProviderError> {
+        match self {
+            Self::Listed { networks, .. } if !networks.iter().any(|allowed| allowed == network) => {
+                Err(refused("docker.network", network, "--allow-networks"))
+            }
+            Self::Listed { .. } | Self::Unrestricted => Ok(()),
+        }
+    }
+}
+
+fn refused(field: &str, what: &str, flag: &str) -> ProviderError {
+    ProviderError::Unsupported(format!(
+        "`{field}` is `{what}`, which this control plane does not allow; its operator allows it with\n    \
+         convexinfra serve {flag} {what}"
+    ))
 }
 
 #[cfg(test)]

@@ -11,7 +11,7 @@ use super::labels::{ResourceRole, owner_labels};
 use super::launch_file::{DATA, ENTRY, FileOwner, LAUNCH_VARIABLE, SecretFiles, launch_path};
 use crate::convex::database_url::{CONTAINER_HOST, Reachability, container_url};
 use crate::convex::launch::{Argument, Launch, LaunchTarget, SecretDelivery};
-use crate::model::{Certificates, EXTRA_ENV, FieldPath, Files, ResolvedBackend, Secret, Storage, TextValue, Tls};
+use crate::model::{Certificates, EXTRA_ENV, FieldPath, Files, ResolvedBackend, RoutePart, Secret, Storage, TextValue, Tls};
 use crate::provider::ProviderError;
 use crate::provider::kit::launch_file::{extract_secrets, render_launch};
 
@@ -52,7 +52,7 @@ pub(super) fn container_spec(
     // The positional argument of the database comes last.
     let command = docker.arguments.iter().cloned().chain(parts.arguments).collect();
     let hosts = view.hosts.into_iter().filter(|entry| !docker.extra_hosts.contains(entry));
-    Ok(ContainerSpec {
+    let mut spec = ContainerSpec {
         role: ResourceRole::Backend,
         name: context.names.backend(),
         image: image.clone(),
@@ -80,7 +80,11 @@ pub(super) fn container_spec(
         labels: owner_labels(resolved, ResourceRole::Backend, &context.control_plane),
         extra_labels: docker.labels.clone(),
         files: Some(files),
-    })
+    };
+    if let Some(proxy) = &context.external_proxy {
+        proxy.add_routes(&mut spec, resolved, inside.api, &[RoutePart::Api, RoutePart::Site]);
+    }
+    Ok(spec)
 }
 
 /// Adds the variables of the user's own. Their values may be secrets, so they go the way of secrets.

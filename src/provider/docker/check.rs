@@ -1,6 +1,6 @@
 //! What is true of a server, found out without changing anything there: its engine, its room, its ports, its names.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
@@ -199,13 +199,20 @@ fn machine(facts: &ServerFacts) -> Vec<Diagnostic> {
 /// Returns what of its ports is worth a look.
 fn ports(facts: &ServerFacts, containers: &[ContainerSummary], has_routes: bool) -> Vec<Diagnostic> {
     let mut findings = Vec::new();
+    let led: BTreeSet<u16> =
+        proxy::holders(containers).filter(|(_, holder)| holder.product.takes_routes()).map(|(port, _)| port).collect();
     for (port, holder) in facts.web_ports.iter().filter(|(_, holder)| !holder.contains(proxy::NAME)) {
         let message = format!("port {port} is taken by {holder}");
+        if led.contains(port) {
+            let help = "it stays in charge: backends with `domain` or `tls` join it, and a plan says how it leads to them";
+            findings.push(Diagnostic::warning("server.port_taken", message).with_help(help));
+            continue;
+        }
         let finding = match has_routes {
             true => Diagnostic::new("server.port_taken", format!("{message}, and the proxy of its routes needs it")),
             false => Diagnostic::warning("server.port_taken", message),
         };
-        let help = "it stays in charge: write `origins` and leave `tls` and `domain` out, with `docker.networks` and `docker.labels` for it";
+        let help = "it stays in charge: write `origins`, leave `tls` and `domain` out, and lead the names there in its own configuration";
         findings.push(finding.with_help(help));
     }
     for container in containers.iter().filter(|container| name_in(container) != proxy::NAME) {

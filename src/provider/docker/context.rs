@@ -5,6 +5,7 @@ use std::net::{IpAddr, Ipv4Addr};
 use super::allow_list::AllowList;
 use super::desired::{PortProtocol, PublishedPort};
 use super::engine::Engine;
+use super::external_proxy::ExternalProxy;
 use super::inventory::{ADOPTED_VOLUME, Inventory};
 use super::labels::{ControlPlaneId, ResourceNames, ResourceRole, network_name};
 use super::limits::EngineCapabilities;
@@ -45,6 +46,8 @@ pub(super) struct BackendContext {
     pub(super) access: Access,
     /// How long a container has to end by itself, in seconds.
     pub(super) grace_s: i64,
+    /// The proxy of other software that leads its routes to it.
+    pub(super) external_proxy: Option<ExternalProxy>,
 }
 
 impl BackendContext {
@@ -117,6 +120,7 @@ impl BackendContext {
             },
             access,
             grace_s,
+            external_proxy: ExternalProxy::recorded(resolved),
         })
     }
 

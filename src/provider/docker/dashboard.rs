@@ -11,7 +11,7 @@ use super::image::{Image, ImagePin};
 use super::inventory::Inventory;
 use super::labels::{ResourceRole, owner_labels};
 use super::sidecar::ensure_sidecar;
-use crate::model::{DASHBOARD_URL, ProviderState, ResolvedBackend};
+use crate::model::{DASHBOARD_URL, ProviderState, ResolvedBackend, RoutePart};
 use crate::provider::ProviderError;
 
 /// The port inside the container, which the image has built in.
@@ -45,7 +45,7 @@ fn note(resolved: &ResolvedBackend, context: &BackendContext, port: u16, referen
 /// The container of a dashboard that is reached on this port.
 pub(super) fn container_spec(resolved: &ResolvedBackend, image: &Image, context: &BackendContext, port: u16) -> ContainerSpec {
     let name = context.names.container(ResourceRole::Dashboard);
-    ContainerSpec {
+    let mut spec = ContainerSpec {
         role: ResourceRole::Dashboard,
         aliases: vec![name.clone()],
         name,
@@ -71,7 +71,11 @@ pub(super) fn container_spec(resolved: &ResolvedBackend, image: &Image, context:
         labels: owner_labels(resolved, ResourceRole::Dashboard, &context.control_plane),
         extra_labels: BTreeMap::new(),
         files: None,
+    };
+    if let Some(proxy) = &context.external_proxy {
+        proxy.add_routes(&mut spec, resolved, INSIDE, &[RoutePart::Dashboard]);
     }
+    spec
 }
 
 /// Ensures the dashboard, on the port that it has, or on the first that is free.

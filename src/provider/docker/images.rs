@@ -55,7 +55,7 @@ impl Docker {
             }
             false => None,
         };
-        let proxy = match proxy::is_routed(resolved) {
+        let proxy = match proxy::is_routed(resolved) && context.external_proxy.is_none() {
             true => Some(images.resolve(proxy::image_reference(resolved), &ImagePin::PROXY, state, progress).await?),
             false => None,
         };

@@ -21,6 +21,7 @@ mod database_archive;
 mod desired;
 mod diff;
 mod engine;
+mod external_proxy;
 mod forward;
 mod half_made;
 mod hardening;
@@ -40,6 +41,7 @@ mod own_engine;
 mod probe;
 mod proxy;
 mod readiness;
+mod reconcile;
 mod recovery;
 mod redact;
 mod registry;
@@ -63,16 +65,13 @@ use self::context::BackendContext;
 use self::engine::Engine;
 pub use self::engine::EngineSource;
 pub use self::forward::{ForwardPart, ServerForward};
-use self::image::ImagePin;
 pub use self::import::{ExternalContainer, missing_lines};
 use self::inventory::{Inventory, take_inventory};
 pub use self::labels::ControlPlaneId;
-use self::labels::ResourceRole;
 use self::own_engine::OwnEngine;
 pub use self::proxy::{PortHolder, ProxyError, ProxyProduct};
-use self::readiness::ReadinessProbe;
 pub use self::recovery::{Orphan, RecoveredBackend};
-use self::rollout::{Fallback, Rollout};
+use self::rollout::Fallback;
 use self::servers::Servers;
 pub use self::ssh::{SshError, SshFailure};
 use super::kit::data_place::{DataPlace, DataVolume, DatabasePlace, StagedVolume, StagingPlace, VolumeAccess};
@@ -82,10 +81,9 @@ use super::{
 };
 use crate::convex::deployment::DeploymentClient;
 use crate::convex::release::COMMITS;
-use crate::failpoint;
 use crate::model::{
-    BackendId, BackendName, BackendSpec, DATA_KEYS, Diagnostic, INTERNAL_URL, Observation, ProjectName, ProviderKind,
-    ProviderState, RELEASE_CREATED, ResolvedBackend, SnapshotId, VolumeReclaim, error_chain,
+    BackendId, BackendName, BackendSpec, Diagnostic, Observation, ProjectName, ProviderKind, ProviderState, ResolvedBackend,
+    SnapshotId, VolumeReclaim, error_chain,
 };
 
 /// How long a container has to end by itself: what Convex's own compose file gives it.
@@ -182,72 +180,6 @@ impl Docker {
         let port = resolved.spec.settings.docker.api_port.unwrap_or(resolved.ports.api);
         engine.tunnel(&labels::ResourceNames::of(resolved).backend(), port).await
     }
-
-    async fn reconcile(
-        &self,
-        resolved: &ResolvedBackend,
-        fallback: Fallback,
-        progress: ProgressFn<'_>,
-    ) -> Result<ProviderState, ProviderError> {
-        let engine = &self.engine_of(&resolved.spec).await?;
-        let _lock = self.locks.lock(&resolved.id).await;
-        limits::validate_limits(&resolved.spec.resources, engine.capabilities, engine.capacity)?;
-        let inventory = self.inventory(engine, resolved).await?;
-        let resolved = &image::resolve_commit(resolved.clone(), &self.commits).await;
-        let context = &self.context(resolved, engine, &inventory).await?;
-        let images = self.resolve_images(engine, resolved, &inventory, context, progress).await?;
-        build_order::refuse_older(resolved, &images.backend)?;
-        {
-            let _lock = self.network_lock.lock().await;
-            network::ensure_networks(engine, resolved, context).await?;
-            match &images.proxy {
-                Some(image) => proxy::ensure_route(engine, resolved, context, image).await?,
-                None => proxy::remove_route(engine, &context.names).await?,
-            }
-        }
-        if let Some(image) = &images.database {
-            volume::ensure_volume(engine, resolved, &inventory, ResourceRole::DatabaseData, image, context).await?;
-            let spec = database::container_spec(resolved, image, context);
-            let server = sidecar::ensure_sidecar(engine, &inventory, &spec).await?;
-            sidecar::wait_until_healthy(engine, &server).await?;
-            failpoint::hit("provider.docker.database_ready");
-        }
-        volume::ensure_volume(engine, resolved, &inventory, ResourceRole::Data, &images.backend, context).await?;
-        let url = context.internal_url(resolved.ports.api);
-        let probe = self.probe(engine, resolved, &url);
-        let rollout = Rollout { engine, resolved, context, wanted: &images.spec, probe, fallback, progress };
-        rollout.run().await?;
-        let mut state = ProviderState::new();
-        engine.identity.record(engine.url(), &mut state);
-        ImagePin::BACKEND.record(&images.backend, &mut state);
-        image::copy_commit_pin(resolved, &mut state);
-        if let Some(created) = &images.backend.created {
-            state.insert(RELEASE_CREATED.to_owned(), created.clone());
-        }
-        // A tunnel lasts no longer than this process.
-        if !context.is_on_server() {
-            state.insert(INTERNAL_URL.to_owned(), url);
-        }
-        for key in DATA_KEYS {
-            state.extend(resolved.provider_state.get(key).map(|value| (key.to_owned(), value.clone())));
-        }
-        if let Some(image) = &images.database {
-            ImagePin::DATABASE.record(image, &mut state);
-        }
-        if let Some(image) = &images.proxy {
-            ImagePin::PROXY.record(image, &mut state);
-        }
-        match &images.dashboard {
-            Some(image) => dashboard::ensure(engine, resolved, &inventory, context, image, &mut state).await?,
-            None => sidecar::remove_sidecars(engine, &inventory, ResourceRole::Dashboard).await?,
-        }
-        Ok(state)
-    }
-
-    fn probe<'a>(&'a self, engine: &'a Engine, resolved: &'a ResolvedBackend, url: &'a str) -> ReadinessProbe<'a> {
-        let (ready_within, watched_for) = (self.ready_within, self.watched_for);
-        ReadinessProbe { engine, resolved, connections: &self.connections, url, ready_within, watched_for }
-    }
 }
 
 #[async_trait]
@@ -268,12 +200,19 @@ impl Provider for Docker {
     async fn preflight(&self, resolved: &ResolvedBackend) -> PlaceFindings {
         let look = async {
             let engine = &self.engine_of(&resolved.spec).await?;
-            proxy::preflight(engine, resolved).await?;
-            build_order::look_up(engine, &self.source, resolved).await
+            let external = self.discover_proxy(engine, resolved).await?;
+            if external.is_none() {
+                proxy::preflight(engine, resolved).await?;
+            }
+            Ok((external, build_order::look_up(engine, &self.source, resolved).await?))
         };
         let mut findings = PlaceFindings::default();
         match look.await {
-            Ok(order) => findings.release_order = order,
+            Ok((external, order)) => {
+                findings.release_order = order;
+                let note = external.map(|proxy| Diagnostic::new("docker.external_proxy", proxy.description(resolved)));
+                findings.notes.extend(note);
+            }
             Err(ProviderError::Proxy(error)) => {
                 findings.refusals.push(Diagnostic::new(error.code(), error.to_string()).with_help(error.help()));
             }

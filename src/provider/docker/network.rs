@@ -10,6 +10,7 @@ use bollard::query_parameters::{ListContainersOptionsBuilder, ListNetworksOption
 
 use super::context::BackendContext;
 use super::engine::{Engine, is_absent, is_conflict};
+use super::external_proxy::ExternalProxy;
 use super::inventory::label_filter;
 use super::labels::{CONTROL_PLANE, PROJECT, ROLE};
 use crate::failpoint;
@@ -54,7 +55,8 @@ pub(super) async fn ensure_networks(
     } else {
         check_named_network(engine, &context.network, resolved, context).await?;
     }
-    for name in &context.further_networks {
+    let proxied = context.external_proxy.as_ref().map(ExternalProxy::network);
+    for name in context.further_networks.iter().map(String::as_str).chain(proxied) {
         check_named_network(engine, name, resolved, context).await?;
     }
     Ok(())

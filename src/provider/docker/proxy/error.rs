@@ -21,6 +21,14 @@ pub enum ProxyError {
         /// The port.
         port: u16,
     },
+    /// A proxy of other software has the ports, and cannot be told about routes.
+    #[error("{holder} has the ports of the web on the engine's machine, and cannot lead there: {reason}")]
+    Unsuitable {
+        /// The container.
+        holder: PortHolder,
+        /// Why not.
+        reason: String,
+    },
     /// Another backend of the same engine has the host.
     #[error("`{host}` is routed to `{instance}` on this engine, and a host leads to one backend only")]
     HostTaken {
@@ -56,6 +64,7 @@ impl ProxyError {
     pub fn code(&self) -> &'static str {
         match self {
             Self::PortPublished { .. } | Self::PortTaken { .. } => "proxy.port_taken",
+            Self::Unsuitable { .. } => "proxy.unsuitable",
             Self::HostTaken { .. } => "proxy.host_taken",
             Self::NameTaken { .. } => "proxy.name_taken",
             Self::Newer { .. } => "proxy.newer",
@@ -66,12 +75,12 @@ impl ProxyError {
     /// Returns what to do about it.
     pub fn help(&self) -> String {
         match self {
-            Self::PortPublished { holder, .. } => holder.help(),
+            Self::PortPublished { holder, .. } | Self::Unsuitable { holder, .. } => holder.help(),
             Self::PortTaken { port } => format!(
                 "see which one with\n    ss -ltnp 'sport = :{port}'\non that machine; stop it, or leave `tls` and `domain` out, write `origins`, \
                  and lead those names to the backend there"
             ),
-            Self::HostTaken { .. } => "choose another host, or have that backend give it up first".to_owned(),
+            Self::HostTaken { .. } => "choose another host, or have what has it give it up first".to_owned(),
             Self::NameTaken { kind, name } => format!("remove it with\n    docker {kind} rm {name}"),
             Self::Newer { .. } => "upgrade convexinfra".to_owned(),
             Self::Refused { .. } => "nothing was changed; what it says is about `origins` or `tls` of this backend".to_owned(),

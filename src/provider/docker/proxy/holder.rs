@@ -57,7 +57,8 @@ impl ProxyProduct {
         KNOWN.iter().find(shown).map_or(Self::Other, |(_, product)| *product)
     }
 
-    fn words(self) -> Option<&'static str> {
+    /// Returns what people call it.
+    pub(super) fn words(self) -> Option<&'static str> {
         match self {
             Self::Coolify => Some("Coolify's proxy"),
             Self::Dokploy => Some("Dokploy's Traefik"),
@@ -132,10 +133,21 @@ pub(in crate::provider::docker) fn holders(containers: &[ContainerSummary]) -> i
     })
 }
 
+/// Returns the port inside a container to which a published one leads.
+pub(super) fn published_inside(summary: &ContainerSummary, outside: u16) -> Option<u16> {
+    let mut ports = summary.ports.iter().flatten();
+    ports.find(|port| port.public_port == Some(outside)).map(|port| port.private_port)
+}
+
+/// Lists the containers that run.
+pub(super) async fn list_containers(engine: &Engine) -> Result<Vec<ContainerSummary>, ProviderError> {
+    let listed = engine.client.list_containers(Some(ListContainersOptionsBuilder::default().build())).await;
+    listed.map_err(|error| engine.failed("list the containers", error))
+}
+
 /// Returns a port of the web that another container than the proxy publishes.
 pub(super) async fn holder(engine: &Engine) -> Result<Option<(u16, PortHolder)>, ProviderError> {
-    let listed = engine.client.list_containers(Some(ListContainersOptionsBuilder::default().build())).await;
-    let listed = listed.map_err(|error| engine.failed("list the containers", error))?;
+    let listed = list_containers(engine).await?;
     Ok(holders(&listed).find(|(_, holder)| holder.container != PROXY))
 }
 

@@ -9,6 +9,7 @@
 mod configuration;
 mod container;
 mod error;
+mod external;
 mod holder;
 mod network;
 mod site;
@@ -19,6 +20,7 @@ use bollard::models::ContainerInspectResponse;
 
 use self::configuration::{Configuration, main_file, reload};
 pub use self::error::ProxyError;
+pub(super) use self::external::discover;
 pub(super) use self::holder::PROXY as NAME;
 pub(super) use self::holder::holders;
 pub use self::holder::{PortHolder, ProxyProduct};
@@ -90,7 +92,7 @@ pub(super) async fn ensure_route(
 ) -> Result<(), ProviderError> {
     let Some(site) = Site::of(resolved, context)? else { return Ok(()) };
     // Files that were changed by hand may keep it from starting, and then nothing can be validated in it.
-    let was_failing = container::find(engine).await?.as_ref().is_some_and(container::is_restarting);
+    let was_failing = is_failing(engine).await?;
     let proxy = container::ensure(engine, image).await?;
     let id = id_of(&proxy);
     let before = Configuration::read(engine, id).await?;
@@ -113,11 +115,18 @@ pub(super) async fn ensure_route(
         write(engine, id, &before, &after).await?;
         container::restart(engine, id).await?;
     } else if after != before {
-        if let Err(refused) = after.validate(engine, id).await {
-            erase_certificates(engine, id, &after, &before).await?;
-            return Err(refused);
+        match after.validate(engine, id).await {
+            Ok(()) => write(engine, id, &before, &after).await?,
+            // Between two starts it seemed to run.
+            Err(ProviderError::Engine { .. }) if is_failing(engine).await? => {
+                write(engine, id, &before, &after).await?;
+                container::restart(engine, id).await?;
+            }
+            Err(refused) => {
+                erase_certificates(engine, id, &after, &before).await?;
+                return Err(refused);
+            }
         }
-        write(engine, id, &before, &after).await?;
     }
     network::attach(engine, &proxy, &after).await?;
     let loaded = reload(engine, id).await;
@@ -126,6 +135,11 @@ pub(super) async fn ensure_route(
     }
     loaded?;
     erase_certificates(engine, id, &before, &after).await
+}
+
+/// Whether the proxy is there and ends again and again.
+async fn is_failing(engine: &Engine) -> Result<bool, ProviderError> {
+    Ok(container::find(engine).await?.as_ref().is_some_and(container::is_restarting))
 }
 
 /// Empties the private keys that no site names any more.
@@ -196,6 +210,9 @@ pub(super) async fn observe_route(
     context: &BackendContext,
     image: Option<&Image>,
 ) -> Result<Vec<FieldDrift>, ProviderError> {
+    if let Some(proxy) = &context.external_proxy {
+        return external::observe(engine, proxy).await;
+    }
     // A secret may not be at hand where a command only looks.
     let Ok(Some(wanted)) = Site::of(resolved, context) else { return Ok(Vec::new()) };
     let Some(proxy) = container::find(engine).await? else {
