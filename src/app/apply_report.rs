@@ -95,7 +95,7 @@ pub(super) fn observe_failed(error: &AppError) -> Report {
 /// Says what a second interrupt leaves behind.
 pub(super) fn interrupt_message(plan: &Plan) -> &'static str {
     if continues_remotely(plan) {
-        "left; the control plane goes on with what it has begun, and `convexinfra status` shows it\n"
+        "disconnected; the control plane continues what it has started, and `convexinfra status` shows it\n"
     } else {
         "left as it is; run the same command again to go on\n"
     }
@@ -119,7 +119,7 @@ pub(super) fn errors(plan: &Plan, steps: &BTreeMap<StepId, StepOutcome>, conclus
         Exit::Interrupted => errors.push(
             Diagnostic::new("apply.interrupted", "interrupted before everything was done; what is done stays done").with_help(
                 if continues_remotely(plan) {
-                    "the control plane goes on with what it has begun; look at it with\n    convexinfra status\nand run the same command again for the rest"
+                    "the control plane continues what it has started; look at it with\n    convexinfra status\nand run the same command again for the rest"
                 } else {
                     "run the same command again to go on"
                 },

@@ -23,7 +23,7 @@ pub(super) fn refuse_cycle(
     let mut left: Vec<BackendName> = spec.depends_on.iter().filter(is_new).cloned().collect();
     while let Some(next) = left.pop() {
         if next == *name {
-            let message = format!("`{name}` would wait for itself: what it depends on depends on it");
+            let message = format!("`{name}` depends on itself, through what it depends on");
             return Err(ControlError::Refused(Diagnostic::new("control.dependency_cycle", message)).into());
         }
         if !seen.insert(next.clone()) {

@@ -69,7 +69,9 @@ impl<S: Store> Authority<S> {
         self.store.read(|rows| {
             let mut found = rows.unreadable_rows()?;
             let reason = match self.find_key_check(rows)? {
-                KeyCheck::Damaged => "which is none of this master key, though that sealed the history, and is written anew",
+                KeyCheck::Damaged => {
+                    "which does not match this master key, although that sealed the history, and is written again"
+                }
                 KeyCheck::Current if self.unchained_entries(rows)? == UnchainedEntries::Unknown => {
                     "which does not say any more since when the entries of histories are bound"
                 }

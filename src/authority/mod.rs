@@ -129,6 +129,10 @@ impl From<AuthorityError> for ControlError {
         match error {
             AuthorityError::Control(error) => error,
             AuthorityError::Store(error) => Self::Record(store_diagnostic(&error)),
+            AuthorityError::Vault(error @ VaultError::Damaged(_)) => Self::Record(
+                Diagnostic::new("store.sealed", error.to_string())
+                    .with_help("put the store back from a backup, or destroy and create that backend again"),
+            ),
             AuthorityError::Vault(error) => Self::Record(
                 Diagnostic::new("store.sealed", error.to_string())
                     .with_help("use the key that this store was made with: `CONVEXINFRA_MASTER_KEY`, or the file `master.key` beside the store"),
@@ -151,12 +155,15 @@ pub fn store_diagnostic(error: &StoreError) -> Diagnostic {
             "the file was left as it is; restore it from a backup, or move it away together with its `-wal` file: the backends' data \
              stays where it is, but their secrets and ports are only in the store",
         ),
-        StoreError::Full { .. } => ("store.full", "make room and run the same command again; nothing was half written"),
+        StoreError::Full { .. } => ("store.full", "make room and run the same command again; nothing was changed"),
         StoreError::Denied { .. } => {
             ("store.denied", "check who owns the directory, or choose another one with `CONVEXINFRA_HOME`")
         }
         StoreError::Busy { .. } => ("store.busy", "wait for the other process, or look for one that hangs"),
-        StoreError::Row { .. } => ("store.row", "the store was changed by something else, or this is a bug in convexinfra"),
+        StoreError::Row { .. } => (
+            "store.row",
+            "the store was changed by something else, or this is a bug in convexinfra: put it back from a backup, or repair that row",
+        ),
         StoreError::Sql { .. } => ("store.sql", "if the disk is sound, this is a bug in convexinfra"),
         StoreError::NotRun | StoreError::Unwritable(_) => ("bug", "this is a bug in convexinfra"),
     };

@@ -143,11 +143,16 @@ impl<S: Store> Authority<S> {
         if row.sealed.is_empty() {
             return Ok(SecretSlots::new());
         }
+        // Under another key the store was not opened.
+        let damaged = |error| match error {
+            VaultError::Locked => VaultError::Damaged(row.name.to_string()).into(),
+            other => AuthorityError::from(other),
+        };
         let opened = self.vault.open(&bound_to(row), &row.sealed);
         if opened.is_err() && self.accepts_legacy.load(Ordering::Relaxed) {
-            return Ok(self.vault.open(row.id.as_str(), &row.sealed)?);
+            return self.vault.open(row.id.as_str(), &row.sealed).map_err(damaged);
         }
-        Ok(opened?)
+        opened.map_err(damaged)
     }
 
     /// Seals the secrets of a backend. They are bound to its id, its project and its instance, so that they open nowhere else.

@@ -71,7 +71,7 @@ impl<S: Store> Authority<S> {
                 let Some(row) = rows.operation_by_id(&id)?.filter(|row| row.ended_at.is_none()) else { return Ok(None) };
                 let taken_up = self.resume_one(rows, id.clone(), row, now)?;
                 if taken_up.is_none() {
-                    let finding = Diagnostic::new("control.superseded", "there is nothing left that it could be done to");
+                    let finding = Diagnostic::new("control.superseded", "its backend is gone, so the operation was dropped");
                     end_operation(rows, &id, OperationOutcome::Failed { operation: id.clone(), finding }, now)?;
                 }
                 Ok::<_, AuthorityError>(taken_up)

@@ -62,6 +62,9 @@ pub enum VaultError {
     /// The key is another one, or the bytes were changed.
     #[error("the secrets of this store do not open with this master key")]
     Locked,
+    /// The secrets of one row do not open in a store whose key is the right one.
+    #[error("the secrets of `{0}` are damaged, or those of another row: they do not open with this master key")]
+    Damaged(String),
     /// What came out is not what went in.
     #[error("the secrets of `{0}` open but cannot be read")]
     Content(String),

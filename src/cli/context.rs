@@ -226,7 +226,7 @@ impl Context {
         match self.plane(desired)? {
             ControlPlaneHandle::Embedded(acting) => Ok(acting),
             ControlPlaneHandle::Remote(_) => {
-                let message = "this is done where the control plane is, and not from afar";
+                let message = "this works on the machine of the control plane only";
                 let help = "run it on the control plane's machine with `--control-plane embedded`, while no server runs there";
                 Err(AppError::new(Exit::Refused, Diagnostic::new("control.not_here", message).with_help(help)))
             }

@@ -13,7 +13,7 @@ pub(crate) fn watch_interrupts(left: &'static str, talk: impl Fn(&str) + Send + 
         for (interrupt, words) in [
             (
                 Interrupt::Finish,
-                "interrupted: what runs is finished, nothing more is begun; once more leaves everything as it is\n",
+                "interrupted: finishing the running steps and starting no more; interrupt again to stop at once\n",
             ),
             (Interrupt::Abort, left),
         ] {

@@ -15,7 +15,7 @@ pub(super) fn name_param<T>(
     parse: fn(&str) -> Result<T, NameError>,
 ) -> Result<T, ErrorResponse> {
     let text = raw_param(names, which);
-    parse(text).map_err(|error| ErrorResponse::bad_request("wire.name", format!("the path does not name a {which}: {error}")))
+    parse(text).map_err(|error| ErrorResponse::bad_request("wire.name", format!("the path names no {which}: {error}")))
 }
 
 fn raw_param<'a>(names: &'a RawPathParams, which: &str) -> &'a str {
@@ -27,7 +27,7 @@ pub(super) fn id_param(names: &RawPathParams, which: &str) -> Result<String, Err
     let fit = (1..=MAX_ID_BYTES).contains(&text.len())
         && text.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"-_".contains(&byte));
     fit.then(|| text.to_owned()).ok_or_else(|| {
-        let message = format!("the path does not name a {which}: an id has 1 to {MAX_ID_BYTES} letters, digits, `-` and `_`");
+        let message = format!("the path names no {which}: an id has 1 to {MAX_ID_BYTES} letters, digits, `-` and `_`");
         ErrorResponse::bad_request("wire.id", message)
     })
 }

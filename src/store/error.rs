@@ -64,6 +64,6 @@ pub enum StoreError {
     #[error("a row cannot be written")]
     Unwritable(#[source] serde_json::Error),
     /// The store ran no transaction where it should have run one.
-    #[error("the store did not run what it was given")]
+    #[error("the store could not execute a statement")]
     NotRun,
 }

@@ -292,8 +292,12 @@ struct OpenConnection<'a> {
 }
 
 impl OpenConnection<'_> {
-    fn unreadable(&self, error: &ColumnError) -> StoreError {
-        StoreError::Row { path: self.path.display().to_string(), what: error.to_string() }
+    /// Returns the failure of a row of the table that a statement reads, by the first column, which identifies it.
+    fn unreadable(&self, statement: &str, row: &rusqlite::Row<'_>, error: &ColumnError) -> StoreError {
+        let mut words = statement.split_whitespace().skip_while(|word| !word.eq_ignore_ascii_case("from"));
+        let table = words.nth(1).unwrap_or("?");
+        let id = row.get::<_, String>(0).map(|id| format!(", row `{id}`")).unwrap_or_default();
+        StoreError::Row { path: self.path.display().to_string(), what: format!("table `{table}`{id}: {error}") }
     }
 }
 
@@ -313,10 +317,10 @@ impl sql::Connection for OpenConnection<'_> {
         each: &mut dyn FnMut(&dyn Columns) -> Result<(), ColumnError>,
     ) -> Result<(), StoreError> {
         let failed = |error| classify_error(self.path, error);
-        let mut statement = self.connection.prepare_cached(statement).map_err(failed)?;
-        let mut rows = statement.query(rusqlite::params_from_iter(parameters)).map_err(failed)?;
+        let mut prepared = self.connection.prepare_cached(statement).map_err(failed)?;
+        let mut rows = prepared.query(rusqlite::params_from_iter(parameters)).map_err(failed)?;
         while let Some(row) = rows.next().map_err(failed)? {
-            each(row).map_err(|error| self.unreadable(&error))?;
+            each(row).map_err(|error| self.unreadable(statement, row, &error))?;
         }
         Ok(())
     }

@@ -218,7 +218,7 @@ fn a_started_operation_continues_without_its_client() {
     apply.interrupt();
     let run = apply.end();
     assert_eq!(run.code(), 130, "{run}");
-    assert!(run.err.contains("the control plane goes on with what it has begun, and `convexinfra status` shows it"), "{run}");
+    assert!(run.err.contains("the control plane continues what it has started, and `convexinfra status` shows it"), "{run}");
     let left = operations(&world);
     assert_eq!((left.len(), &left[0]["backend"], &left[0]["running"]), (1, &"dev".into(), &true.into()), "{left:#?}");
     assert_eq!(world.status()["lease"], Value::Null);

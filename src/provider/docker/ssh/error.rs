@@ -188,7 +188,7 @@ impl SshError {
                  something else answers in its place"
             ),
             SshFailure::AuthRefused => format!(
-                "nothing is asked for while convexinfra runs, so a key with a passphrase has to be in the agent (`ssh-add`), and this has to \
+                "convexinfra never asks for a passphrase, so a key with a passphrase has to be in the agent (`ssh-add`), and this has to \
                  work without a question\n    {command} -o BatchMode=yes exit"
             ),
             SshFailure::ForwardingOff => "let its SSH server forward connections: `AllowTcpForwarding yes` and \
