@@ -92,5 +92,8 @@ fn compare(
     if content.needs_ignore_rule {
         return (EnvFileStatus::NotIgnored, vec![drift("ignored", "yes".to_owned(), "no".to_owned())]);
     }
+    if let Some(mode) = content.exposed_mode {
+        return (EnvFileStatus::Exposed, vec![drift("mode", format!("{:04o}", mode & 0o700), format!("{mode:04o}"))]);
+    }
     (EnvFileStatus::Current, Vec::new())
 }

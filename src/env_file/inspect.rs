@@ -38,6 +38,7 @@ pub fn inspect(
         up_to_date: false,
         has_block: has_block(&document, &expected.owner),
         needs_ignore_rule: false,
+        exposed_mode: None,
         url: document.value(URL).filter(|url| is_bare_url(url)).map(str::to_owned),
         admin_key: document.value(ADMIN_KEY).and_then(&fingerprint),
         difference: String::new(),
@@ -55,6 +56,9 @@ pub fn inspect(
         Err(error @ EnvFileError::TrackedByGit { .. }) => return refused(&error),
         Err(_) if content.up_to_date => may_be_written = false,
         Err(error) => return refused(&error),
+    }
+    if content.admin_key.is_some() && expected.has_pair && may_be_written {
+        content.exposed_mode = exposed_mode(&target.real);
     }
     warnings.extend(merged.into_iter().flat_map(|merged| merged.warnings));
     if expected.has_pair {
@@ -87,6 +91,19 @@ pub fn inspect(
         content.removal = redacted_diff(&existing, &without_block(&existing, &expected.owner, None), &fingerprint);
     }
     EnvFileState::Writable { content, outside: false, warnings }
+}
+
+/// Returns the mode of a file that others than its user may read.
+#[cfg(unix)]
+fn exposed_mode(path: &Path) -> Option<u32> {
+    use std::os::unix::fs::MetadataExt as _;
+    let mode = std::fs::metadata(path).ok()?.mode() & 0o777;
+    (mode & 0o077 != 0).then_some(mode)
+}
+
+#[cfg(not(unix))]
+fn exposed_mode(_path: &Path) -> Option<u32> {
+    None
 }
 
 /// What the file should hold. Where the key or the URL is not known yet, what stands there is as good for what the rest needs.

@@ -164,6 +164,8 @@ pub struct EnvFileContent {
     pub has_block: bool,
     /// Whether the version control system does not ignore it, and apply can change that.
     pub needs_ignore_rule: bool,
+    /// Its mode, where others may read the key in it, and apply can change that.
+    pub exposed_mode: Option<u32>,
     /// The URL that stands there, if any.
     pub url: Option<String>,
     /// The fingerprint of the key that stands there, if any.

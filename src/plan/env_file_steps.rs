@@ -56,7 +56,7 @@ impl<'a> PlanBuilder<'a> {
             };
             let expected = self.expected_values(name, by_backend.get(name).map(|index| &self.steps[*index]));
             let mut changes = Vec::new();
-            let mut up_to_date = false;
+            let (mut up_to_date, mut is_exposed) = (false, false);
             if let Some(EnvFileState::Writable { warnings, .. }) = state {
                 self.lints.extend(warnings.iter().map(|warning| lint::env_file(&address, warning)));
             }
@@ -68,10 +68,17 @@ impl<'a> PlanBuilder<'a> {
                 changes.extend(
                     content.needs_ignore_rule.then(|| change("ignored", Some("no".to_owned()), Some("yes".to_owned()))),
                 );
+                is_exposed = content.exposed_mode.is_some();
+                changes.extend(
+                    content
+                        .exposed_mode
+                        .map(|mode| change("mode", Some(format!("{mode:04o}")), Some(format!("{:04o}", mode & 0o700)))),
+                );
             }
             let reason = match expected.reason {
                 Some(reason) => reason,
                 None if !up_to_date => Reason::EnvFileDiffers,
+                None if is_exposed => Reason::EnvFileExposed,
                 None if !changes.is_empty() => Reason::EnvFileNotIgnored,
                 None => continue,
             };

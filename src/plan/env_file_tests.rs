@@ -36,6 +36,17 @@ fn an_env_file_is_written_when_it_differs_or_git_does_not_ignore_it() {
 }
 
 #[test]
+fn a_key_that_others_may_read_is_a_step() {
+    let mut actual = actual(vec![existing("dev", spec(ProviderKind::Simulated))]);
+    let content = EnvFileContent { up_to_date: true, exposed_mode: Some(0o644), ..EnvFileContent::default() };
+    actual.env_files.insert(Address::env_file(&name("dev")), file(content));
+    let plan = planned(&desired(&[("dev", with_env_file(".env.local"))]), &actual);
+    let change = &plan.steps[0].changes[0];
+    assert_eq!((plan.steps[0].reason, change.path.as_str()), (Reason::EnvFileExposed, "mode"));
+    assert_eq!((change.before.as_deref(), change.after.as_deref()), (Some("0644"), Some("0600")));
+}
+
+#[test]
 fn each_env_file_of_a_backend_is_a_step_of_its_own() {
     let mut backend = with_env_file("packages/backend/.env.local");
     backend.env_files.push(EnvFileTarget { path: "apps/web/.env.local".to_owned(), contents: EnvFileContents::Client });

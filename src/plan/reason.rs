@@ -37,6 +37,9 @@ pub enum Reason {
     /// The env file will have to change because its backend does.
     #[serde(rename = "its backend changes")]
     BackendChanges,
+    /// Others than its user may read the key in it.
+    #[serde(rename = "others may read the env file")]
+    EnvFileExposed,
     /// The version control system would commit the env file with the key in it.
     #[serde(rename = "version control does not ignore the env file")]
     EnvFileNotIgnored,

@@ -77,6 +77,8 @@ pub enum EnvFileStatus {
     Outdated,
     /// What it should, and version control does not ignore it.
     NotIgnored,
+    /// Others than its user may read the key in it.
+    Exposed,
     /// It may not be written, such as because git tracks it.
     Refused,
 }
@@ -89,6 +91,7 @@ impl EnvFileEntry {
             EnvFileStatus::Missing => "is gone",
             EnvFileStatus::Outdated => "does not have its URL and key any more",
             EnvFileStatus::NotIgnored => "is not ignored, so its key could be committed",
+            EnvFileStatus::Exposed => "can be read by others, with the key in it",
             EnvFileStatus::Refused => "may not be written any more, which `convexinfra plan` explains",
         };
         Some(format!("`{}`, the env file of `{}`, {what}\n", harmless(&self.path), self.backend))

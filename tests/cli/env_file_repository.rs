@@ -226,3 +226,16 @@ fn other_version_control_systems_are_repositories_too() {
     assert_eq!(fs::read_to_string(rules).unwrap(), "rootglob:app/.env.local\n");
     assert_eq!(ensure_ignored(&below).unwrap(), IgnoreOutcome::Already);
 }
+
+#[test]
+fn who_may_read_the_key_is_looked_at_every_time() {
+    let (_folder, path) = repository();
+    upsert_block(&path, &block()).unwrap();
+    let exposed = || content(look(&path)).0.exposed_mode;
+    assert_eq!(exposed(), None);
+    fs::set_permissions(&path, fs::Permissions::from_mode(0o644)).unwrap();
+    assert_eq!(exposed(), Some(0o644));
+    upsert_block(&path, &block()).unwrap();
+    assert_eq!(exposed(), None);
+    assert_eq!(fs::metadata(&path).unwrap().permissions().mode() & 0o777, 0o600);
+}
