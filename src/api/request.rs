@@ -164,6 +164,9 @@ pub enum Work {
         /// What becomes of its database on a server of the user's own, which is retained unless the request says otherwise.
         #[serde(default)]
         database: DatabaseReclaim,
+        /// Whether a last snapshot is taken first. Where it cannot be taken, nothing is removed.
+        #[serde(skip_serializing_if = "std::ops::Not::not", default)]
+        final_snapshot: bool,
     },
     // With braces, so that unknown fields are refused here as well.
     /// Stop it, and keep everything that belongs to it. It stays stopped until it is put or started.

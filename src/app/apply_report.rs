@@ -158,6 +158,9 @@ pub(super) fn command_allowing_all(planned: &Plan, intent: &PlanOptions, approve
         DatabaseReclaim::Delete => command.push_str(" --with-database"),
         DatabaseReclaim::DeleteWithFiles => command.push_str(" --with-database --with-files"),
     }
+    if intent.skip_final_snapshot {
+        command.push_str(" --no-last-snapshot");
+    }
     if approved {
         command.push_str(" --yes");
     }

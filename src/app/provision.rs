@@ -72,6 +72,8 @@ pub(crate) struct DeprovisionRequest {
     pub(crate) volume: VolumeReclaim,
     /// What becomes of its database.
     pub(crate) database: DatabaseReclaim,
+    /// Whether no last snapshot is taken of it.
+    pub(crate) skip_final_snapshot: bool,
 }
 
 /// Adds a backend to the manifest if it is not declared, and applies it with everything that it depends on. A manifest that another
@@ -168,6 +170,7 @@ pub(crate) async fn deprovision(
         destroy: true,
         volume_reclaim: request.volume,
         database_reclaim: request.database,
+        skip_final_snapshot: request.skip_final_snapshot,
         ..PlanOptions::default()
     };
     let mut session = Session::open(control, manifest.clone(), IfMissing::ReturnNone, ComparisonMode::Strict).await?;

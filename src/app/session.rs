@@ -237,12 +237,12 @@ impl<'a> Session<'a> {
                 let (spec, renamed_from) = (spec.clone(), renamed_from.clone());
                 (backend, Work::Put { spec, secrets, renamed_from, downgrade: *downgrade, moves: *moves })
             }
-            Task::Remove { backend, volume, database } => {
+            Task::Remove { backend, volume, database, final_snapshot } => {
                 let recorded = &existing.get(backend)?.recorded;
                 if !recorded.has_buckets() && recorded.provider.descriptor().location != Location::Engine {
                     return None;
                 }
-                (backend, Work::Remove { volume: *volume, database: *database })
+                (backend, Work::Remove { volume: *volume, database: *database, final_snapshot: *final_snapshot })
             }
             Task::WriteEnvFile { .. } | Task::ClearEnvFile { .. } => return None,
         };

@@ -230,8 +230,9 @@ async fn run_step(execution: &Execution<'_>, step: &Step) -> Result<(), Diagnost
             let work = Work::Put { spec, secrets, renamed_from, downgrade: *downgrade, moves: *moves };
             operate(execution, step, backend, work).await
         }
-        Some(Task::Remove { backend, volume, database }) => {
-            operate(execution, step, backend, Work::Remove { volume: *volume, database: *database }).await
+        Some(Task::Remove { backend, volume, database, final_snapshot }) => {
+            let work = Work::Remove { volume: *volume, database: *database, final_snapshot: *final_snapshot };
+            operate(execution, step, backend, work).await
         }
         Some(Task::WriteEnvFile { backend, target }) => {
             let credentials = execution

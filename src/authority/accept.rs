@@ -10,7 +10,9 @@ use super::retained::{self, NEVER_ENSURED};
 use super::{Authority, AuthorityError, EXPIRY_PLAN, dependency, lease, policy_check, quota, removal};
 use crate::api::OperationOutcome;
 use crate::model::fly::ADOPT_APP_KEY;
-use crate::model::{BackendId, BackendName, NEWEST_BEFORE, OperationKind, Phase, ReclaimPolicy, Release, Timestamp};
+use crate::model::{
+    BackendId, BackendName, NEWEST_BEFORE, OperationKind, Phase, ReclaimPolicy, Release, SnapshotId, Timestamp,
+};
 use crate::store::{BackendRow, Rows, Store};
 
 impl<S: Store> Authority<S> {
@@ -131,6 +133,7 @@ impl<S: Store> Authority<S> {
         rows: &dyn Rows,
         acceptance: Acceptance<'_>,
         removal: ReclaimPolicy,
+        final_snapshot: bool,
     ) -> Result<(Option<Operation>, Transition), AuthorityError> {
         let Acceptance { lease, request, now, .. } = acceptance;
         let Some(mut row) = rows.backend(&lease.project, &request.backend)? else {
@@ -157,6 +160,15 @@ impl<S: Store> Authority<S> {
             let outcome = end_operation(rows, &id, OperationOutcome::Done { operation: id.clone() }, now)?;
             self.record(rows, Some(&lease.project), acceptance.audit_context(), "backend_removed", Some(&row.name), "")?;
             return Ok((None, Transition::Ended(outcome)));
+        }
+        if final_snapshot && row.has_been_ready {
+            let mut random = [0; 3];
+            (self.entropy)(&mut random)?;
+            if let Ok(snapshot) = SnapshotId::of(&row.name, now, random) {
+                removal::await_snapshot(&mut row, snapshot, now)?;
+            }
+        } else {
+            removal::snapshot_done(&mut row);
         }
         removal::start(&mut row, removal);
         rows.put_backend(&row)?;

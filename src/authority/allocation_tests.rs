@@ -131,7 +131,7 @@ fn data_that_is_taken_up_again_gets_ports_like_a_new_backend() {
     let lease = world.lease();
     let put = || on_server("postgres://me@db", DatabaseRole::Url);
     world.bring_up(&lease, "dev", put());
-    let keep = Work::Remove { volume: VolumeReclaim::Retain, database: DatabaseReclaim::Retain };
+    let keep = Work::Remove { volume: VolumeReclaim::Retain, database: DatabaseReclaim::Retain, final_snapshot: false };
     world.bring_up(&lease, "dev", keep);
     assert!(ports_after_conflict(&world, &lease, put()).is_some());
 }

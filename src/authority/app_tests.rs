@@ -84,7 +84,7 @@ fn a_removal_that_keeps_the_volume_is_finished_as_it_was_begun() {
     let world = world();
     let lease = world.lease();
     assert!(matches!(world.bring_up(&lease, "dev", put(fly())), OperationOutcome::Done { .. }));
-    let keep = Work::Remove { volume: VolumeReclaim::Retain, database: DatabaseReclaim::Retain };
+    let keep = Work::Remove { volume: VolumeReclaim::Retain, database: DatabaseReclaim::Retain, final_snapshot: false };
     let (_, next) = world.accept(&lease, "keep", "dev", keep).unwrap();
     let kept = |next: &Transition| match next {
         Transition::Perform(Effect::Remove(placement)) => volume_disposal(&placement.provider_state),

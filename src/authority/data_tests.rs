@@ -4,7 +4,7 @@ use super::step_tests::{code_of, failed};
 use super::tests::{NOW, World, me, name, project, put, simulated, world};
 use super::*;
 use crate::api::{Lease, OperationOutcome, OperationRequest, StartMode, Work};
-use crate::model::{OperationStep, ProviderState, Scope, SnapshotId, StepKey, TokenRequest};
+use crate::model::{OperationStep, Phase, ProviderState, Scope, SnapshotId, StepKey, TokenRequest};
 
 fn snapshot() -> Work {
     Work::Snapshot { id: id(), note: Some("a note".to_owned()) }
@@ -44,6 +44,7 @@ fn perform(world: &World, lease: &Lease, work: Work, failing: &[OperationStep]) 
             OperationStep::StartRelease => EffectResult::ReleaseStarted(ProviderState::new()),
             OperationStep::AwaitReady => EffectResult::Ready,
             OperationStep::Stop => EffectResult::Stopped,
+            OperationStep::Remove => EffectResult::Removed(None),
             other => panic!("{other:?}"),
         };
         next = world.authority.advance(&mut operation, end, NOW).unwrap();
@@ -65,6 +66,51 @@ fn a_backend_runs_again_before_its_snapshot_is_written() {
     assert_eq!((steps, code_of(&outcome)), (vec![CopyData, WriteSnapshot], ""), "what was stopped on purpose stays so");
     let (steps, outcome) = perform(&world, &lease, snapshot(), &[CopyData]);
     assert_eq!((steps, code_of(&outcome)), (vec![CopyData], "snapshot.file"));
+}
+
+#[test]
+fn nothing_is_removed_before_the_last_snapshot_is_there_and_nothing_is_started_after_it() {
+    use OperationStep::{AwaitReady, CopyData, Ensure, Remove, WriteSnapshot};
+    let removal = |final_snapshot: bool| Work::Remove {
+        volume: crate::model::VolumeReclaim::Delete,
+        database: crate::model::DatabaseReclaim::Retain,
+        final_snapshot,
+    };
+    let world = world();
+    let lease = world.lease();
+    world.bring_up(&lease, "dev", put(simulated()));
+    let phase = || world.authority.view(&project()).unwrap().backends.first().map(|backend| backend.phase);
+    for failing in [CopyData, WriteSnapshot] {
+        let (steps, outcome) = perform(&world, &lease, removal(true), &[failing]);
+        assert!(steps.ends_with(&[failing, Ensure, AwaitReady]), "{steps:?}");
+        let OperationOutcome::Failed { finding, .. } = outcome else { panic!("{outcome:?}") };
+        assert!(finding.message.starts_with("`dev` was not destroyed, as its last snapshot could not be taken"), "{finding:?}");
+        assert!(finding.help.unwrap().contains("--no-last-snapshot --allow-destroy dev"));
+        assert_eq!(phase(), Some(Phase::Ready));
+    }
+    // Once it is there, a removal goes forward only, and takes no other one.
+    let (steps, _) = perform(&world, &lease, removal(true), &[Remove]);
+    assert_eq!((steps, phase()), (vec![CopyData, WriteSnapshot, Remove], Some(Phase::Removing)));
+    let (steps, outcome) = perform(&world, &lease, removal(true), &[]);
+    assert_eq!((steps, code_of(&outcome), phase()), (vec![Remove], "", None));
+
+    // One that was cut off before it is there takes it, unless the next request declines it.
+    for (declined, expected) in [(false, vec![CopyData, WriteSnapshot, Remove]), (true, vec![Remove])] {
+        world.bring_up(&lease, "dev", put(simulated()));
+        let (_, begun) = world.started(&lease, &format!("cut/{declined}"), removal(true));
+        let Transition::Perform(Effect::CopyData(_, first)) = begun else { panic!("{begun:?}") };
+        let (_, Transition::Perform(Effect::CopyData(_, again))) = world.resumed_one() else { panic!("not resumed") };
+        assert_eq!(first, again, "it is the same snapshot");
+        let (steps, _) = perform(&world, &lease, removal(!declined), &[]);
+        assert_eq!((steps, phase()), (expected, None));
+    }
+
+    // What nothing takes snapshots of is not removed in the belief that one was taken.
+    let mut elsewhere = crate::model::BackendSpec::new(crate::model::ProviderKind::Fly);
+    elsewhere.region = Some("ams".to_owned());
+    world.bring_up(&lease, "dev", put(elsewhere));
+    let refused = world.accept(&lease, "plan/refused", "dev", removal(true)).unwrap_err();
+    assert_eq!(super::tests::refusal_code(refused), "snapshot.unsupported");
 }
 
 #[test]

@@ -82,7 +82,7 @@ fn a_database_comes_before_its_backend_and_goes_after_it() {
     assert!(matches!(next, Transition::Perform(Effect::Ensure(_))), "{next:?}");
     world.bring_up(&lease, "dev", on_server("postgres://me@db", DatabaseRole::Url));
 
-    let remove = |database| Work::Remove { volume: VolumeReclaim::Delete, database };
+    let remove = |database| Work::Remove { volume: VolumeReclaim::Delete, database, final_snapshot: false };
     let (_, next) = world.accept(&lease, "drop", "dev", remove(DatabaseReclaim::Delete)).unwrap();
     assert!(matches!(next, Transition::Perform(Effect::Remove(_))), "{next:?}");
     // It was cut off here. The next plan is told how it was begun, and resuming it goes on so.

@@ -104,8 +104,19 @@ pub struct SnapshotRequest {
     pub note: Option<String>,
     /// When it was asked for.
     pub created_at: Timestamp,
-    /// The releases from which and to which the backend is about to be upgraded, where that is why it is taken.
-    pub before_upgrade: Option<(Option<Release>, Release)>,
+    /// Why it is taken.
+    pub purpose: SnapshotPurpose,
+}
+
+/// Names why a snapshot is taken.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum SnapshotPurpose {
+    /// It was asked for. The backend runs again before it is written.
+    Asked,
+    /// The backend is about to be upgraded from the one release, where that is known, to the other.
+    Upgrade(Option<Release>, Release),
+    /// The backend is about to be removed.
+    Removal,
 }
 
 impl Effect {

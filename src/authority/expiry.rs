@@ -85,7 +85,8 @@ impl<S: Store> Authority<S> {
             };
             // There is no request here, so the policy of an earlier request holds.
             let ReclaimPolicy { volume, database } = removal::requested(&row).unwrap_or_default();
-            let begun = self.accept_own(rows, &lease, step, backend, Work::Remove { volume, database }, now)?;
+            let final_snapshot = removal::awaits_snapshot(&row.references);
+            let begun = self.accept_own(rows, &lease, step, backend, Work::Remove { volume, database, final_snapshot }, now)?;
             if is_own {
                 lease::release_in(rows, &lease, now)?;
             }

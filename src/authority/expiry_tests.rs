@@ -96,7 +96,7 @@ fn an_expiry_that_does_not_begin_takes_no_lease() {
     assert!(matches!(refused, Err(AuthorityError::Control(ControlError::LeaseHeld { .. }))), "{refused:?}");
     world.authority.renew(&lease, due).unwrap();
     // What a human asks for goes on meanwhile as ever: here, to remove it at once.
-    let remove = Work::Remove { volume: VolumeReclaim::Delete, database: DatabaseReclaim::Retain };
+    let remove = Work::Remove { volume: VolumeReclaim::Delete, database: DatabaseReclaim::Retain, final_snapshot: false };
     assert!(matches!(world.bring_up(&lease, "dev", remove), OperationOutcome::Done { .. }));
     assert_eq!(world.authority.next_expiry().unwrap(), None);
 }
@@ -123,7 +123,7 @@ fn an_expiry_retains_a_volume_that_was_to_be_retained() {
     short.region = Some("iad".into());
     short.ttl = Some(TimeSpan::from_seconds(60));
     world.bring_up(&lease, "dev", put(short));
-    let keep = Work::Remove { volume: VolumeReclaim::Retain, database: DatabaseReclaim::Retain };
+    let keep = Work::Remove { volume: VolumeReclaim::Retain, database: DatabaseReclaim::Retain, final_snapshot: false };
     world.accept(&lease, "keep", "dev", keep).unwrap();
     world.authority.release(&lease, NOW).unwrap();
     let (_, next) = world.expire("dev", NOW.plus_milliseconds(60_000)).unwrap();

@@ -50,7 +50,11 @@ fn everything_goes_on_under_the_new_key_and_nothing_under_the_old_one() {
         view.backends.into_iter().find(|backend| backend.name == name(wanted)).unwrap().id
     };
     let left = id_of(&world.authority, "left");
-    world.bring_up(&lease, "left", Work::Remove { volume: VolumeReclaim::Retain, database: DatabaseReclaim::Retain });
+    world.bring_up(
+        &lease,
+        "left",
+        Work::Remove { volume: VolumeReclaim::Retain, database: DatabaseReclaim::Retain, final_snapshot: false },
+    );
     let request = TokenRequest { project: None, scope: Scope::Operator, note: "op".to_owned(), ttl: None };
     let token = world.authority.create_token(&request, &[], &me(), NOW).unwrap().token;
     let level = ResourceLevel::Project(project());

@@ -35,14 +35,14 @@ mod view;
 pub use adopt::{Adoption, AdoptionProof};
 pub use effect::{
     AllocationConflict, DataMove, DatabaseState, Effect, EffectFailure, EffectResult, EnvironmentTarget, MoveStep,
-    SnapshotRequest, Transition,
+    SnapshotPurpose, SnapshotRequest, Transition,
 };
 pub use expiry::{EXPIRY_PLAN, KEEP_RUNNING_PLAN};
 pub use lease::Liveness;
 pub use operation::{ExecutionMode, Operation};
 use operation::{StepTable, steps_of};
 pub use preview::{preview_id, preview_without_store};
-pub use removal::volume_disposal;
+pub use removal::{awaits_snapshot, volume_disposal};
 pub use resume::{Resumed, Resumption};
 pub use sync::{ProjectSync, TokenLookup, TokenReplica};
 pub use token::{AuthenticatedToken, Principal, require_token_shape, unknown_token};

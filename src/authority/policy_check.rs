@@ -43,11 +43,14 @@ pub(super) fn check_removal(request: &OperationRequest, row: &BackendRow) -> Res
     if row.phase == Phase::Removing {
         return Ok(());
     }
-    let Work::Remove { volume, database } = &request.work else { return Ok(()) };
+    let Work::Remove { volume, database, final_snapshot } = &request.work else { return Ok(()) };
     let actual = to_actual(row.clone());
     let mut refusals: Vec<Diagnostic> = policy::protected(&row.name, &actual).into_iter().collect();
     refusals.extend(policy::files_removed(&row.name, &actual, *database));
     refusals.extend(policy::volume_kept(&row.name, &actual, ReclaimPolicy { volume: *volume, database: *database }));
+    if *final_snapshot && row.has_been_ready {
+        refusals.extend(policy::final_snapshot_refusal(&row.name, &row.spec));
+    }
     refuse_first(refusals)
 }
 

@@ -396,7 +396,11 @@ fn removing_a_protected_backend_or_an_unretainable_volume_is_refused() {
         let options = PlanOptions { destroy: true, volume_reclaim: volume, ..PlanOptions::default() };
         let planned = world.planned(&spec, &BTreeMap::new(), &options);
         assert_eq!(planned.as_ref().map(|(code, _)| code.as_str()), code, "{rule}: {planned:?}");
-        assert_eq!(world.sent(&lease, Work::Remove { volume, database: DatabaseReclaim::Retain }), planned, "{rule}");
+        assert_eq!(
+            world.sent(&lease, Work::Remove { volume, database: DatabaseReclaim::Retain, final_snapshot: false }),
+            planned,
+            "{rule}"
+        );
         let phase = world.authority.view(&project()).unwrap().backends[0].phase;
         assert_eq!(phase == crate::model::Phase::Removing, code.is_none(), "{rule}");
     }

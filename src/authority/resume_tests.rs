@@ -169,7 +169,7 @@ fn an_interrupted_removal_is_finished() {
         &lease,
         "plan/remove",
         "dev",
-        Work::Remove { volume: VolumeReclaim::Delete, database: DatabaseReclaim::Retain },
+        Work::Remove { volume: VolumeReclaim::Delete, database: DatabaseReclaim::Retain, final_snapshot: false },
     );
     let (mut operation, next) = world.resumed().remove(0);
     assert!(matches!(&next, Transition::Perform(Effect::Remove(_))), "{next:?}");

@@ -25,7 +25,7 @@ fn another_repository_with_the_same_name_changes_nothing_unless_it_takes_over() 
         Err(AuthorityError::Control(ControlError::Refused(finding))) => finding,
         other => panic!("{other:?}"),
     };
-    let remove = || Work::Remove { volume: VolumeReclaim::Delete, database: DatabaseReclaim::Retain };
+    let remove = || Work::Remove { volume: VolumeReclaim::Delete, database: DatabaseReclaim::Retain, final_snapshot: false };
     for work in [put(with(|spec| spec.dashboard = true)), remove()] {
         let finding = refused(ask(Some(blog), work));
         assert_eq!(finding.code, "plan.other_repository");
@@ -75,8 +75,9 @@ fn taking_protection_off_needs_the_right_to_destroy_and_a_ttl_lends_it() {
     };
     let protected = || with(|spec| spec.protected = true);
     let short = || with(|spec| spec.ttl = Some(TimeSpan::from_seconds(3600)));
-    let remove = || Work::Remove { volume: VolumeReclaim::Delete, database: DatabaseReclaim::Retain };
-    let drop_database = || Work::Remove { volume: VolumeReclaim::Delete, database: DatabaseReclaim::Delete };
+    let remove = || Work::Remove { volume: VolumeReclaim::Delete, database: DatabaseReclaim::Retain, final_snapshot: false };
+    let drop_database =
+        || Work::Remove { volume: VolumeReclaim::Delete, database: DatabaseReclaim::Delete, final_snapshot: false };
     assert!(!allowed(Scope::Apply, protected(), put(recorded())));
     assert!(allowed(Scope::Destroy, protected(), put(recorded())));
     assert!(allowed(

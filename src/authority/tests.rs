@@ -349,5 +349,5 @@ fn a_stopped_backend_keeps_its_allocation_until_it_is_removed() {
 
 /// Takes a backend away, volume and all; its database stays.
 pub(super) fn remove() -> Work {
-    Work::Remove { volume: VolumeReclaim::Delete, database: DatabaseReclaim::Retain }
+    Work::Remove { volume: VolumeReclaim::Delete, database: DatabaseReclaim::Retain, final_snapshot: false }
 }

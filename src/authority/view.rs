@@ -206,6 +206,7 @@ pub(super) fn to_actual(mut row: BackendRow) -> ActualBackend {
         unmanaged_env: BTreeSet::new(),
         data_size: None,
         last_snapshot: None,
+        takes_snapshots: false,
         observe_error: None,
         internal_url: None,
         built_on: row.references.get(RELEASE_CREATED).and_then(|created| created.get(..10)).map(str::to_owned),

@@ -8,12 +8,13 @@ use std::time::Duration;
 
 use super::{Host, effects};
 use crate::api::{ControlError, ProgressFn, Work};
-use crate::authority::{Effect, EffectFailure, EffectResult, SnapshotRequest};
+use crate::authority::{Effect, EffectFailure, EffectResult, SnapshotPurpose, SnapshotRequest, awaits_snapshot};
 use crate::failpoint;
 use crate::model::{
-    BackendName, ByteSize, Diagnostic, ProjectName, ProviderState, Release, ReleaseOrder, ResolvedBackend, RunState, Snapshot,
-    SnapshotId,
+    BackendName, ByteSize, Diagnostic, MOVE_LOCK, Phase, ProjectName, ProviderState, Release, ReleaseOrder, ResolvedBackend,
+    RunState, Snapshot, SnapshotId,
 };
+use crate::policy;
 use crate::provider::ProviderError;
 use crate::provider::kit::data_place::{DataPlace, DataVolume, VolumeAccess};
 use crate::snapshot::{
@@ -53,6 +54,9 @@ impl Host {
 
     /// Refuses a snapshot or a restore that could never be carried out, before anything is stopped.
     pub(super) fn check_data_work(&self, project: &ProjectName, name: &BackendName, work: &Work) -> Result<(), ControlError> {
+        if let Work::Remove { final_snapshot: true, .. } = work {
+            return self.check_final_snapshot(project, name);
+        }
         let (snapshot, release) = match work {
             Work::Snapshot { .. } => (None, None),
             Work::Restore { snapshot, release, .. } => (Some(snapshot), release.as_ref()),
@@ -82,9 +86,33 @@ impl Host {
         if release.is_some() { Ok(()) } else { check_fits(&placement, &manifest).map_err(ControlError::Refused) }
     }
 
+    /// Refuses a removal whose last snapshot could never be taken, before anything is stopped.
+    fn check_final_snapshot(&self, project: &ProjectName, name: &BackendName) -> Result<(), ControlError> {
+        let placement = self.read_rows(|authority| authority.resolve_backend(project, name))?;
+        let Some(placement) = placement.filter(|placement| placement.has_been_ready) else { return Ok(()) };
+        let refused = |finding: Diagnostic| {
+            let without = format!(
+                "destroy it without a last snapshot\n    convexinfra destroy {name} --no-last-snapshot --allow-destroy {name}"
+            );
+            let help = finding.help.as_ref().map_or_else(|| without.clone(), |help| format!("{help}\nor {without}"));
+            ControlError::Refused(finding.with_help(help))
+        };
+        if let Err(error) = self.provider(placement.spec.provider).map_err(ControlError::Refused)?.data_place(&placement) {
+            return Err(refused(Diagnostic::new("snapshot.unsupported", error.to_string())));
+        }
+        match self.snapshots(project)? {
+            Some(store) => store.check_count().map_err(|error| refused(error.diagnostic())),
+            None => Err(refused(Diagnostic::new(
+                "snapshot.unavailable",
+                "this control plane has no disk, so it keeps no snapshots",
+            ))),
+        }
+    }
+
     /// Adds to the backends of a project what their data takes and when it was last saved, as far as that can be looked at.
     pub(super) fn measure_data(&self, project: &ProjectName, backends: &[(usize, ResolvedBackend)], snapshot: &mut Snapshot) {
-        let listing = self.snapshots(project).ok().flatten().and_then(|store| store.list().ok());
+        let store = self.snapshots(project).ok().flatten();
+        let listing = store.as_ref().and_then(|store| store.list().ok());
         for backend in &mut snapshot.backends {
             let newest = listing.as_ref().and_then(|listing| listing.newest(&backend.name));
             backend.last_snapshot = newest.map(|manifest| manifest.created_at);
@@ -93,10 +121,15 @@ impl Host {
             let Some(backend) = snapshot.backends.get_mut(*index) else { continue };
             let place = self.provider(placement.spec.provider).ok().and_then(|provider| provider.data_place(placement).ok());
             // What is in a volume is not known without reading it.
-            backend.data_size = match place {
-                Some(DataPlace::Folder(folder)) => crate::snapshot::measure(&folder),
-                Some(DataPlace::Volume) | None => None,
+            (backend.data_size, backend.takes_snapshots) = match place {
+                Some(DataPlace::Folder(folder)) => (crate::snapshot::measure(&folder), folder.join(DATABASE_FILE).is_file()),
+                Some(DataPlace::Volume) => (None, true),
+                None => (None, false),
             };
+            // What a removal that has begun left of it is no whole copy.
+            let is_whole = backend.phase != Phase::Removing || awaits_snapshot(&placement.provider_state);
+            let is_locked = placement.provider_state.contains_key(MOVE_LOCK);
+            backend.takes_snapshots &= store.is_some() && policy::takes_snapshots(&placement.spec) && is_whole && !is_locked;
         }
     }
 
@@ -136,8 +169,9 @@ impl Host {
         let place = provider.data_place(placement).map_err(failed)?;
         let runs = provider.observe(placement).await.map_err(failed)?.state;
         let runs = matches!(runs, RunState::Running | RunState::Unready);
-        // An upgrade is down until its new release is up, so the snapshot by itself tells of no downtime.
-        let stopped_at = (runs && request.before_upgrade.is_none()).then(|| self.now());
+        // An upgrade is down until its new release is up, and what is removed stays down, so the snapshot by itself tells of
+        // no downtime.
+        let stopped_at = (runs && request.purpose == SnapshotPurpose::Asked).then(|| self.now());
         provider.stop(placement).await.map_err(failed)?;
         failpoint::hit("host.stopped_for_copy");
         match place {
@@ -190,10 +224,11 @@ impl Host {
         let provider = self.provider(placement.spec.provider)?;
         let failed = |error: ProviderError| effects::effect_failure(placement, &error);
         let place = provider.data_place(placement).map_err(failed)?;
-        let (release, before_upgrade_to) = match &request.before_upgrade {
-            Some((from, to)) => (noted_release(placement).or_else(|| from.clone()), Some(to.to_string())),
-            None => (running_release(placement), None),
+        let (release, before_upgrade_to) = match &request.purpose {
+            SnapshotPurpose::Upgrade(from, to) => (noted_release(placement).or_else(|| from.clone()), Some(to.to_string())),
+            SnapshotPurpose::Asked | SnapshotPurpose::Removal => (running_release(placement), None),
         };
+        let is_final = request.purpose == SnapshotPurpose::Removal;
         let release = release.map(|release| release.to_string());
         let (now, backend) = (self.now(), SnapshotSubject::from(placement));
         let volume = match place {
@@ -225,6 +260,10 @@ impl Host {
         let manifest = written?;
         if let Some(downtime) = manifest.downtime_ms {
             notice(format!("it did not run for {} ms", downtime));
+        }
+        if is_final {
+            let bytes = ByteSize::from_bytes(manifest.content.bytes());
+            notice(format!("its last snapshot is `{}`, of {bytes}", manifest.id));
         }
         Ok(())
     }

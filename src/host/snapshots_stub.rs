@@ -16,7 +16,9 @@ impl Host {
     /// Refuses snapshots and restores.
     pub(super) fn check_data_work(&self, _: &ProjectName, _: &BackendName, work: &Work) -> Result<(), ControlError> {
         match work {
-            Work::Snapshot { .. } | Work::Restore { .. } => Err(ControlError::Unsupported(unavailable())),
+            Work::Snapshot { .. } | Work::Restore { .. } | Work::Remove { final_snapshot: true, .. } => {
+                Err(ControlError::Unsupported(unavailable()))
+            }
             _ => Ok(()),
         }
     }

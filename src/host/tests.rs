@@ -242,8 +242,11 @@ impl HostFixture {
     }
 
     async fn remove(&self, lease: &Lease, backend: &str, step: &str) -> Result<OperationId, ControlError> {
-        let work =
-            Work::Remove { volume: crate::model::VolumeReclaim::Delete, database: crate::model::DatabaseReclaim::Retain };
+        let work = Work::Remove {
+            volume: crate::model::VolumeReclaim::Delete,
+            database: crate::model::DatabaseReclaim::Retain,
+            final_snapshot: false,
+        };
         let request = OperationRequest { step: StepKey::parse(step), backend: name(backend), work, origin: None };
         let actor = Actor::control_plane();
         let started = self.host.start_as(crate::authority::Principal::Trusted(&actor), lease, request).await;

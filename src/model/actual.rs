@@ -155,6 +155,9 @@ pub struct ActualBackend {
     /// When its newest snapshot was taken, where there is one.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub last_snapshot: Option<Timestamp>,
+    /// Whether a snapshot of it can be taken here.
+    #[serde(skip_serializing_if = "std::ops::Not::not", default)]
+    pub takes_snapshots: bool,
 }
 
 /// What the data of a backend takes on a disk.

@@ -75,7 +75,7 @@ pub use operation::{OperationKind, OperationRecord, OperationState, OperationSte
 pub use provider::ProviderKind;
 pub use provider_settings::{DockerSettings, FlySettings, LocalSettings, ProviderSettings, PullPolicy, SimulatedSettings};
 pub use quota::{Quota, QuotaExcess, Usage};
-pub use reclaim::{DatabaseReclaim, ReclaimPolicy, VolumeReclaim};
+pub use reclaim::{DatabaseReclaim, FinalSnapshot, ReclaimPolicy, VolumeReclaim};
 pub use release::{DowngradeConsent, MoveConsent, Release, ReleaseError, ReleaseOrder};
 pub use resolved::{
     CLIENT_SITE_URL, CLIENT_URL, DASHBOARD_URL, DATA_KEYS, DATA_VOLUME, INTERNAL_URL, MOVE_LOCK, NEWEST_BEFORE, NOT_REPLACED,

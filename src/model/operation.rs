@@ -82,7 +82,8 @@ impl OperationKind {
 }
 
 /// Names the steps of all operations. Their numbers are persisted, and grow in the order in which an operation
-/// takes them; only what brings a backend up again after its data was copied or replaced counts as no progress.
+/// takes them; only what brings a backend up again after its data was copied or replaced, and what removes it after its last
+/// snapshot, counts as no progress.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, schemars::JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum OperationStep {

@@ -48,6 +48,22 @@ impl VolumeReclaim {
     }
 }
 
+/// Says whether a last snapshot of a backend is taken before its data goes, and why none is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum FinalSnapshot {
+    /// It is taken first. Where it cannot be taken, nothing is removed.
+    Taken,
+    /// It was declined by `--no-last-snapshot`.
+    Declined,
+    /// The backend has a `ttl`, so its data was never meant to stay.
+    Expires,
+    /// Nothing takes snapshots of it: of its provider, engine or place of files, or in this control plane.
+    Unsupported,
+    /// There is no data.
+    NoData,
+}
+
 /// What happens to the database of a backend on a server of the user's own.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
 pub enum DatabaseReclaim {

@@ -9,7 +9,8 @@ use super::{
 use super::{cost, diff, graph, limits, lint, moves, origin_claims, quota_schedule, remote_lints, rename, validate};
 use crate::model::{
     ActualBackend, Address, BackendName, DataState, DatabaseReclaim, Desired, DesiredBackend, Diagnostic, Digest,
-    DowngradeConsent, EnvFileState, FieldPath, MoveConsent, Phase, ReclaimPolicy, RememberedEnvFile, Snapshot, VolumeReclaim,
+    DowngradeConsent, EnvFileState, FieldPath, FinalSnapshot, MoveConsent, Phase, ReclaimPolicy, RememberedEnvFile, Snapshot,
+    VolumeReclaim,
 };
 use crate::policy::{self, BackendDiff, Consent, OtherOrigin, highest_impact};
 
@@ -35,6 +36,8 @@ pub struct PlanOptions {
     pub volume_reclaim: VolumeReclaim,
     /// What becomes of databases on servers of the user's own when their backends are taken away.
     pub database_reclaim: DatabaseReclaim,
+    /// Whether no last snapshot is taken of backends that are taken away with their data.
+    pub skip_final_snapshot: bool,
     /// Whether this repository takes the project over from the one that it was last applied from.
     pub take_over: bool,
     /// The backends that may run a release of which nothing says that it is newer.
@@ -297,7 +300,10 @@ impl<'a> PlanBuilder<'a> {
             self.refusals.extend(policy::files_removed(asked, backend, database));
             self.lints.extend(lint::database_stays(asked, backend, database));
             self.lints.extend(lint::retained_is_billed(asked, backend, volume));
-            let task = Task::Remove { backend: backend.name.clone(), volume, database };
+            let keeps_data = volume == VolumeReclaim::Retain;
+            let final_snapshot =
+                !keeps_data && policy::final_snapshot(backend, self.intent.skip_final_snapshot) == FinalSnapshot::Taken;
+            let task = Task::Remove { backend: backend.name.clone(), volume, database, final_snapshot };
             self.step(Address::backend(asked), Action::Destroy, reason, diff::destruction_changes(backend, database), task);
         }
     }
@@ -374,7 +380,7 @@ impl<'a> PlanBuilder<'a> {
             data_moves: Vec::new(),
         };
         plan.needs_allow_destroy = plan.destroyed().into_iter().cloned().collect();
-        plan.at_stake = at_stake(&plan.steps, &self.existing);
+        plan.at_stake = at_stake(&plan.steps, &self.existing, self.intent);
         plan.data_moves = moves::data_moves(&plan.steps, &self.existing);
         plan.summary = validate::summary(&plan);
         plan.digest = plan.compute_digest();
@@ -383,12 +389,13 @@ impl<'a> PlanBuilder<'a> {
 }
 
 /// Returns the data of the backends that are destroyed with their data.
-fn at_stake(steps: &[Step], existing: &BTreeMap<&BackendName, &ActualBackend>) -> Vec<DataAtStake> {
+fn at_stake(steps: &[Step], existing: &BTreeMap<&BackendName, &ActualBackend>, intent: &PlanOptions) -> Vec<DataAtStake> {
     let destroyed = steps.iter().filter(|step| step.destroys_data);
     let stake = |backend: &ActualBackend| DataAtStake {
         backend: backend.name.clone(),
         size: backend.data_size.clone(),
         last_snapshot: backend.last_snapshot,
+        final_snapshot: Some(policy::final_snapshot(backend, intent.skip_final_snapshot)),
     };
     destroyed.filter_map(|step| existing.get(&step.address.backend).map(|backend| stake(backend))).collect()
 }

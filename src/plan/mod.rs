@@ -26,7 +26,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::model::{
     Address, BackendName, BackendSpec, DataSize, DatabaseReclaim, Diagnostic, Digest, DowngradeConsent, EnvFileTarget,
-    FieldDrift, FieldPath, MoveConsent, ProjectName, Revision, Timestamp, VolumeReclaim,
+    FieldDrift, FieldPath, FinalSnapshot, MoveConsent, ProjectName, Revision, Timestamp, VolumeReclaim,
 };
 
 #[cfg(feature = "native")]
@@ -112,6 +112,9 @@ pub struct DataAtStake {
     /// When its newest snapshot was taken; absent where there is none.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub last_snapshot: Option<Timestamp>,
+    /// Whether a last snapshot is taken first; absent in plans from before that was said.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub final_snapshot: Option<FinalSnapshot>,
 }
 
 /// How many steps of each kind a plan has.
@@ -225,6 +228,8 @@ pub enum Task {
         volume: VolumeReclaim,
         /// What becomes of its database on a server of the user's own.
         database: DatabaseReclaim,
+        /// Whether a last snapshot is taken first.
+        final_snapshot: bool,
     },
     /// Write the coordinates of a backend into its env file.
     WriteEnvFile {

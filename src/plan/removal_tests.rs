@@ -192,3 +192,23 @@ fn an_expired_backend_is_created_again_only_on_request() {
     let renewed = build(&desired, &actual, &PlanOptions { renew: true, ..PlanOptions::default() });
     assert_eq!(renewed.steps[0].action, Action::Create);
 }
+
+#[test]
+fn a_last_snapshot_is_taken_of_what_has_data_to_lose_and_otherwise_the_plan_says_why_not() {
+    let decided = |change: fn(&mut crate::model::ActualBackend), skip: bool| {
+        let mut backend = existing("dev", spec(ProviderKind::Simulated));
+        backend.takes_snapshots = true;
+        change(&mut backend);
+        let intent = PlanOptions { skip_final_snapshot: skip, ..PlanOptions::default() };
+        let plan = build(&desired(&[]), &actual(vec![backend]), &intent);
+        let Some(Task::Remove { final_snapshot, .. }) = plan.steps[0].task else { panic!("{plan:?}") };
+        (plan.at_stake[0].final_snapshot.unwrap(), final_snapshot)
+    };
+    assert_eq!(decided(|_| {}, false), (FinalSnapshot::Taken, true));
+    assert_eq!(decided(|_| {}, true), (FinalSnapshot::Declined, false));
+    assert_eq!(decided(|backend| backend.expires_at = Some(Timestamp(1)), false), (FinalSnapshot::Expires, false));
+    assert_eq!(decided(|backend| backend.takes_snapshots = false, false), (FinalSnapshot::Unsupported, false));
+    assert_eq!(decided(|backend| backend.phase = Phase::Creating, false), (FinalSnapshot::NoData, false));
+    let missing = |backend: &mut crate::model::ActualBackend| backend.observation.data = crate::model::DataState::Missing;
+    assert_eq!(decided(missing, false), (FinalSnapshot::NoData, false));
+}

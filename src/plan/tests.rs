@@ -61,6 +61,7 @@ pub(super) fn existing(key: &str, spec: BackendSpec) -> ActualBackend {
         unmanaged_env: std::collections::BTreeSet::new(),
         data_size: None,
         last_snapshot: None,
+        takes_snapshots: false,
         observe_error: None,
         internal_url: None,
         built_on: None,

@@ -3,14 +3,40 @@
 use super::data_move::{data_move, move_refusal};
 use super::diff::find_change;
 use super::release::{ReleaseOnData, release_refusal};
+use super::upgrade::takes_snapshots;
 use super::{ChangeImpact, FieldChange};
 use crate::model::{
-    ActualBackend, Address, BackendName, DatabaseReclaim, DesiredBackend, Diagnostic, DowngradeConsent, Files, MoveConsent,
-    Phase, ReclaimPolicy, Timestamp, VolumeReclaim,
+    ActualBackend, Address, BackendName, BackendSpec, DataState, DatabaseReclaim, DesiredBackend, Diagnostic, DowngradeConsent,
+    Files, FinalSnapshot, MoveConsent, Phase, ReclaimPolicy, Timestamp, VolumeReclaim,
 };
 
 fn refusal(code: &str, address: Option<Address>, message: String) -> Diagnostic {
     Diagnostic { address, ..Diagnostic::new(code, message) }
+}
+
+/// Returns whether a last snapshot of a backend is taken before its data goes. What has a `ttl` goes by itself without one, and
+/// so it does when it is asked to go.
+pub(crate) fn final_snapshot(existing: &ActualBackend, is_declined: bool) -> FinalSnapshot {
+    let has_none = matches!(existing.observation.data, DataState::Missing | DataState::None);
+    match () {
+        () if has_none || existing.phase == Phase::Creating => FinalSnapshot::NoData,
+        () if is_declined => FinalSnapshot::Declined,
+        () if existing.expires_at.is_some() => FinalSnapshot::Expires,
+        () if existing.takes_snapshots => FinalSnapshot::Taken,
+        () => FinalSnapshot::Unsupported,
+    }
+}
+
+/// Refuses a last snapshot of what nothing takes snapshots of.
+pub(crate) fn final_snapshot_refusal(name: &BackendName, recorded: &BackendSpec) -> Option<Diagnostic> {
+    (!takes_snapshots(recorded)).then(|| {
+        let message = format!("nothing takes a snapshot of `{name}`, so it has no last one, and nothing was done");
+        let help = format!(
+            "take an archive, and destroy it without a snapshot\n    convexinfra archive {name} --out {name}.zip\n    \
+             convexinfra destroy {name} --no-last-snapshot --allow-destroy {name}"
+        );
+        refusal("snapshot.unsupported", Some(Address::backend(name)), message).with_help(help)
+    })
 }
 
 /// Refuses a rename onto a name that is in use.

@@ -20,7 +20,8 @@ pub(crate) mod url;
 mod violation;
 
 pub(crate) use data::{
-    Consent, change_refusals, data_missing, files_removed, moved_onto_existing, protected, removal_needs_destroy, volume_kept,
+    Consent, change_refusals, data_missing, files_removed, final_snapshot, final_snapshot_refusal, moved_onto_existing,
+    protected, removal_needs_destroy, volume_kept,
 };
 pub(crate) use data_move::data_move;
 pub use diff::FieldChange;
@@ -36,5 +37,7 @@ pub(crate) use specification::violations;
 #[cfg(feature = "native")]
 pub(crate) use template::whole_template;
 pub(crate) use template::{Template, template};
+#[cfg(feature = "native")]
+pub(crate) use upgrade::takes_snapshots;
 pub(crate) use upgrade::upgrade;
 pub use upgrade::{Upgrade, WayBack};

@@ -9,7 +9,7 @@ use super::plural::counted;
 use super::sanitize::{sanitize_block, sanitize_line as harmless};
 use super::snapshot::graded_data;
 use super::style::Style;
-use crate::model::{BackendName, ByteSize, Diagnostic, VolumeReclaim};
+use crate::model::{BackendName, ByteSize, Diagnostic, FinalSnapshot, VolumeReclaim};
 use crate::plan::{Action, DataAtStake, FieldChange, NOT_OBSERVED, Plan, PlannedMove, Step, Task, WayBack};
 
 /// What an upgrade with a way back does.
@@ -56,10 +56,13 @@ fn header(text: &mut String, plan: &Plan, style: Style) {
 fn body(text: &mut String, plan: &Plan, style: Style) {
     let at_stake: BTreeMap<_, _> = plan.at_stake.iter().map(|stake| (&stake.backend, stake)).collect();
     for step in &plan.steps {
-        step_lines(text, step, style);
         let stake = at_stake.get(&step.address.backend).filter(|_| step.destroys_data);
+        step_lines(text, step, style);
         if let Some(DataAtStake { size, last_snapshot, .. }) = stake {
             let _ = writeln!(text, "      {}", style.removed(&graded_data(size.as_ref(), *last_snapshot)));
+        }
+        if let Some(said) = stake.and_then(|stake| stake.final_snapshot).and_then(snapshot_words) {
+            let _ = writeln!(text, "{}", style.wrap(&format!("      {said}"), 6));
         }
         let is_of = |backend: &BackendName| *backend == step.address.backend && step.action == Action::Update;
         if plan.upgrades.iter().any(|planned| is_of(&planned.backend) && planned.upgrade.way_back == WayBack::Snapshot) {
@@ -78,6 +81,17 @@ fn body(text: &mut String, plan: &Plan, style: Style) {
             let _ = writeln!(text, "\n{}", lines.join("\n"));
         }
         let _ = write!(text, "\n{}\n", summary_line(plan));
+    }
+}
+
+/// Says whether a last snapshot is taken of data that goes, or why none is.
+fn snapshot_words(final_snapshot: FinalSnapshot) -> Option<&'static str> {
+    match final_snapshot {
+        FinalSnapshot::NoData => None,
+        FinalSnapshot::Taken => Some("a last snapshot is taken first, and kept"),
+        FinalSnapshot::Declined => Some("no last snapshot is taken, as was asked for"),
+        FinalSnapshot::Expires => Some("no last snapshot is taken, as it has a `ttl`"),
+        FinalSnapshot::Unsupported => Some("no last snapshot can be taken of it here"),
     }
 }
 

@@ -203,6 +203,34 @@ impl SnapshotStore {
     /// and no chunk is.
     pub fn delete(&self, id: &SnapshotId) -> Result<u64, SnapshotError> {
         let _lock = self.lock()?;
+        self.remove_manifest(id)?;
+        self.sweep()
+    }
+
+    /// Deletes what a rule does not keep, with the chunks that no other snapshot names. Returns what went, and the bytes that
+    /// this freed.
+    ///
+    /// # Errors
+    /// A snapshot cannot be read or deleted. Nothing is deleted where one is damaged, as it is not known what belongs to it.
+    pub fn prune(
+        &self,
+        expired: impl Fn(&SnapshotListing) -> Vec<SnapshotId>,
+    ) -> Result<(Vec<SnapshotId>, u64), SnapshotError> {
+        let _lock = self.lock()?;
+        let mut listing = self.list()?;
+        if let Some(damaged) = listing.damaged.pop() {
+            return Err(damaged);
+        }
+        let gone = expired(&listing);
+        for id in &gone {
+            self.remove_manifest(id)?;
+        }
+        let freed = if gone.is_empty() { 0 } else { self.sweep()? };
+        Ok((gone, freed))
+    }
+
+    /// Removes what makes the chunks of a snapshot one. The caller holds the lock.
+    fn remove_manifest(&self, id: &SnapshotId) -> Result<(), SnapshotError> {
         let path = self.manifest_path(id);
         match fs::remove_file(&path) {
             Ok(()) => {}
@@ -210,8 +238,7 @@ impl SnapshotStore {
             Err(error) => return Err(file_error(&path, "removed")(error)),
         }
         failpoint::hit("snapshot.manifest_removed");
-        self.copy(id).discard()?;
-        self.sweep()
+        self.copy(id).discard()
     }
 
     /// Deletes the chunks that no snapshot names. The caller holds the lock.

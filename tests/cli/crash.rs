@@ -4,13 +4,13 @@
 
 use std::time::Duration;
 
-use fixture::crash::{AT_ONCE, CrashPoint, CrashScenario, THEIRS, assert_heals, crash_matrix, env_files};
+use fixture::crash::{AT_ONCE, CrashPoint, CrashScenario, THEIRS, assert_heals, crash_matrix, env_files, remaining_files};
 
 /// The points that a command passes when nothing stops it, and what is there afterwards.
 fn passed(scenario: CrashScenario) -> (Vec<CrashPoint>, Vec<String>) {
     let mut world = scenario.world(crate::new_world);
     let points = world.crash_points(scenario.words());
-    (points, world.file_names())
+    (points, remaining_files(&world))
 }
 
 fn matrix(scenario: CrashScenario) {
@@ -45,8 +45,7 @@ fn a_first_apply_killed_anywhere_can_be_destroyed() {
         assert_eq!(destroyed.status.code(), Some(0), "after\n{killed}\n{destroyed}");
         assert_eq!(world.processes(), Vec::new(), "after\n{killed}\n{destroyed}");
         assert_eq!(world.names(), Vec::<String>::new());
-        let left: Vec<String> = world
-            .file_names()
+        let left: Vec<String> = remaining_files(&world)
             .into_iter()
             .filter(|name| {
                 !["home", "project", "project/.git", "project/.gitignore", "project/convex.toml", "user"]

@@ -17,6 +17,7 @@ mod every_command;
 mod examples;
 mod fork;
 mod home;
+mod last_snapshot;
 mod manifest;
 mod master_key;
 mod network;

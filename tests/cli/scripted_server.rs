@@ -176,6 +176,7 @@ pub(super) fn removal() -> OperationRequest {
         work: Work::Remove {
             volume: convexinfra::model::VolumeReclaim::Delete,
             database: convexinfra::model::DatabaseReclaim::Retain,
+            final_snapshot: false,
         },
         origin: None,
     }

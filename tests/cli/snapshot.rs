@@ -92,6 +92,36 @@ fn a_restore_brings_back_the_data_of_a_snapshot() {
 }
 
 #[test]
+fn what_no_rule_keeps_is_deleted_and_what_is_recent_is_not_taken_again() {
+    let world = new_world();
+    let first = take(&world);
+    import(&world, "messages", &format!("{{\"body\":\"{}\"}}\n", "x".repeat(100_000)));
+    let second = take(&world);
+    let recent = world.run_expecting(0, &["snapshot", "create", "dev", "--every", "1h", "--json"]).document();
+    assert_eq!((recent["snapshot"]["id"].as_str().unwrap(), listed(&world).len()), (second.as_str(), 2));
+    take(&world);
+
+    assert_eq!(world.run(&["snapshot", "prune", "dev", "--yes"]).code(), 64, "a rule has to be given");
+    let prune = |flags: &[&str]| {
+        let run = world.run_expecting(0, &[&["snapshot", "prune", "dev", "--keep-last", "1", "--json"], flags].concat());
+        let document = run.document();
+        assert_eq!(document["format"], "convexinfra.snapshot-pruning/1");
+        let ids = document["snapshots"].as_array().unwrap().iter().map(|gone| gone["id"].as_str().unwrap().to_owned());
+        (ids.collect::<Vec<_>>(), document["deleted"].as_bool().unwrap(), document["freed_bytes"].as_u64().unwrap())
+    };
+    assert_eq!(prune(&["--dry-run"]), (vec![first.clone(), second.clone()], false, 0));
+    let unconfirmed = world.run(&["snapshot", "prune", "dev", "--keep-last", "1", "--json"]);
+    assert_eq!((unconfirmed.errors(), listed(&world).len()), (vec!["usage.not_confirmed".to_owned()], 3), "{unconfirmed}");
+    let (gone, deleted, freed) = prune(&["--yes"]);
+    assert!(deleted && freed > 0 && gone == [first, second], "{gone:?} {freed}");
+    let left = listed(&world);
+    assert_eq!((left.len(), prune(&["--yes"])), (1, (vec![], false, 0)));
+    world.run_expecting(0, &["snapshot", "verify", &left[0]]);
+    world.run_expecting(0, &restore(&left[0]));
+    assert_eq!(documents(&world), 2);
+}
+
+#[test]
 fn a_project_has_no_more_snapshots_than_it_may_and_nothing_is_stopped_for_one() {
     let world = new_world();
     take(&world);

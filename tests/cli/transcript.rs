@@ -58,6 +58,7 @@ impl Transcript {
             (path(&self.cli.folder()), "[FOLDER]"),
             (path(&self.cli.home()), "[HOME]"),
             (r"127\.0\.0\.1:\d{4,}".to_owned(), "127.0.0.1:[PORT]"),
+            (r"\bdev-\d{8}t\d{6}-[0-9a-f]{6}`, of \d+ KiB".to_owned(), "[SNAPSHOT]`, of [SIZE]"),
             (r"hmac:[[:xdigit:]]{16,}".to_owned(), "hmac:[FINGERPRINT]"),
             (r"sha256:[[:xdigit:]]{64,}".to_owned(), "sha256:[DIGEST]"),
             (r"\|[[:xdigit:]]{40,}".to_owned(), "|[KEY]"),

@@ -78,6 +78,26 @@ fn restore(id: &str) -> [&str; 7] {
 }
 
 #[test]
+fn what_is_destroyed_is_kept_in_a_last_snapshot() {
+    let engine = engine_or_skip!();
+    let project = new_project(engine);
+    let (world, original) = (&project.world, file(&project));
+    let run = world.run_expecting(0, &["destroy", "dev", "--allow-destroy", "dev"]);
+    assert!(run.err.contains("its last snapshot is `dev-"), "{run}");
+    assert!(volumes(&project).is_empty() && engine.containers(&project.name, "backend").is_empty());
+    let listed = world.run_expecting(0, &["snapshot", "list", "--json"]).document();
+    let id = listed["snapshots"][0]["id"].as_str().unwrap();
+    world.apply();
+    assert_eq!(documents(&project), 0);
+    world.run_expecting(0, &["restore", "dev", "--snapshot", id, "--allow-replace", "dev", "--yes"]);
+    assert_eq!((documents(&project), file(&project)), (1, original));
+    world.assert_converged();
+    // Data that is gone is nothing to keep.
+    world.run_expecting(0, &["destroy", "dev", "--allow-destroy", "dev", "--no-last-snapshot"]);
+    assert!(volumes(&project).is_empty());
+}
+
+#[test]
 fn a_restore_puts_the_data_into_another_volume_and_keeps_the_old_one() {
     let engine = engine_or_skip!();
     let project = new_project(engine);

@@ -40,8 +40,11 @@ fn the_same_commands_do_the_same() {
     world.run_expecting(3, &["drift"]);
     world.apply();
     world.assert_converged();
-    world.run_expecting(0, &["destroy", "--allow-destroy", "dev"]);
+    let run = world.run_expecting(0, &["destroy", "--allow-destroy", "dev"]);
     assert_eq!(world.processes().iter().filter(|(_, words)| !words.contains("serve")).count(), 0);
+    // The server keeps it.
+    assert!(run.err.contains("its last snapshot is `dev-"), "{run}");
+    assert_eq!(std::fs::read_dir(world.home.join("snapshots/gremlin/manifests")).unwrap().count(), 1);
 }
 
 /// What a command without enough rights ends with.

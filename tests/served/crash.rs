@@ -5,7 +5,7 @@
 use std::fs;
 
 use fixture::ProjectFixture;
-use fixture::crash::{AT_ONCE, CrashPoint, CrashScenario, assert_heals, crash_matrix, env_files};
+use fixture::crash::{AT_ONCE, CrashPoint, CrashScenario, assert_heals, crash_matrix, env_files, remaining_files};
 
 /// The points that the client passes when nothing stops it, those that the server passes meanwhile, and what is there
 /// afterwards.
@@ -17,7 +17,7 @@ fn passed(scenario: CrashScenario) -> (Vec<CrashPoint>, Vec<CrashPoint>, Vec<Str
     let on_client = world.crash_points(scenario.words());
     let on_server = CrashPoint::of_trace(&fs::read_to_string(&trace).unwrap());
     fs::remove_file(&trace).unwrap();
-    (on_client, on_server, world.file_names())
+    (on_client, on_server, remaining_files(&world))
 }
 
 /// The server dies at one point and comes back. The client that waits for it notices nothing but the wait.

@@ -89,7 +89,10 @@ impl<S: Store> Authority<S> {
                 let kind = if *moves == MoveConsent::Given { "put, may move" } else { "put" };
                 serde_json::to_vec(&(kind, backend, spec, secrets, renamed_from, allowed))
             }
-            Work::Remove { volume, database } => serde_json::to_vec(&("remove", backend, volume, database)),
+            Work::Remove { volume, database, final_snapshot } => {
+                let kind = if *final_snapshot { "remove, snapshot first" } else { "remove" };
+                serde_json::to_vec(&(kind, backend, volume, database))
+            }
             Work::Stop {} | Work::Start {} | Work::Forget {} | Work::RotateKey {} => {
                 serde_json::to_vec(&(work.kind(), backend))
             }

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use super::super::effect::SnapshotRequest;
+use super::super::effect::{SnapshotPurpose, SnapshotRequest};
 use super::super::{Authority, AuthorityError, VaultError};
 use super::acceptance::{Acceptance, pending_name};
 use super::row_before::RowBefore;
@@ -102,5 +102,5 @@ impl<S: Store> Authority<S> {
 }
 
 fn snapshot(id: SnapshotId, note: Option<String>, created_at: Timestamp) -> OperationPhase {
-    OperationPhase::Snapshot(SnapshotRequest { id, note, created_at, before_upgrade: None })
+    OperationPhase::Snapshot(SnapshotRequest { id, note, created_at, purpose: SnapshotPurpose::Asked })
 }

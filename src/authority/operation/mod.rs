@@ -110,8 +110,9 @@ impl<S: Store> Authority<S> {
                 let put = PutRequest { spec: (**spec).clone(), secrets: secrets.clone(), may_adopt, role_password: None };
                 self.accept_put(rows, acceptance, put, renamed_from.as_ref())
             }
-            Work::Remove { volume, database } => {
-                self.accept_remove(rows, acceptance, ReclaimPolicy { volume: *volume, database: *database })
+            Work::Remove { volume, database, final_snapshot } => {
+                let reclaim = ReclaimPolicy { volume: *volume, database: *database };
+                self.accept_remove(rows, acceptance, reclaim, *final_snapshot)
             }
             Work::Stop {} | Work::Start {} => self.accept_stop_or_start(rows, acceptance),
             Work::Forget {} => self.accept_forget(rows, acceptance),
@@ -323,6 +324,10 @@ impl<S: Store> Authority<S> {
                 changed = true;
             }
             OperationPhase::Restore(_, _, Some(_)) => changed = true,
+            OperationPhase::Remove | OperationPhase::Replace(..) => {
+                changed = removal::awaits_snapshot(&row.references);
+                failure = removal::withdraw(&mut row, failure);
+            }
             OperationPhase::Move(_) => {
                 row.phase = if row.references.contains_key(MOVE_LOCK) { Phase::Failed } else { Phase::Ready };
                 changed = true;

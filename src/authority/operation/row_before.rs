@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use serde::{Deserialize, Serialize};
 
-use super::super::effect::SnapshotRequest;
+use super::super::effect::{SnapshotPurpose, SnapshotRequest};
 use crate::model::{
     BackendSpec, DATA_KEYS, Diagnostic, Endpoints, FieldPath, Fingerprint, Phase, ProviderState, Release, SnapshotId, Timestamp,
 };
@@ -89,7 +89,7 @@ impl Upgrade {
             id: self.snapshot.clone(),
             note: Some(format!("before the upgrade {from}→ {}", self.to)),
             created_at: self.created_at,
-            before_upgrade: Some((self.from.clone(), self.to.clone())),
+            purpose: SnapshotPurpose::Upgrade(self.from.clone(), self.to.clone()),
         }
     }
 

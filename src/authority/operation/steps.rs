@@ -64,7 +64,13 @@ pub(in crate::authority) fn steps_of(phase: &OperationPhase) -> &'static [StepRo
         &[StepRow::new(PrepareStorage), StepRow::new(Ensure), StepRow::new(AwaitReady), StepRow::new(SetEnvironment)];
     const STOP: &[StepRow] = &[StepRow::new(Stop)];
     const FORGET: &[StepRow] = &[StepRow::new(SetAside)];
-    const REMOVE: &[StepRow] = &[StepRow::new(Remove), StepRow::new(ReleaseStorage)];
+    // Until its last snapshot is there, nothing of it is removed, and it runs again where that cannot be taken.
+    const REMOVE: &[StepRow] = &[
+        StepRow::new(CopyData).undone_by(Ensure).then(&[AwaitReady]),
+        StepRow::new(WriteSnapshot),
+        StepRow::new(Remove),
+        StepRow::new(ReleaseStorage),
+    ];
     // It runs again before the snapshot is written, which may take long.
     const SNAPSHOT: &[StepRow] = &[
         StepRow::new(CopyData).undone_by(Ensure).then(&[AwaitReady]),
@@ -118,8 +124,11 @@ pub(in crate::authority) fn steps_of(phase: &OperationPhase) -> &'static [StepRo
 
 /// Returns whether a backend needs a step.
 fn applies(phase: &OperationPhase, step: OperationStep, row: &BackendRow) -> bool {
-    let keeps_state = matches!(phase, OperationPhase::Snapshot(_) | OperationPhase::Restore(..) | OperationPhase::Upgrade(_));
+    let is_removal = matches!(phase, OperationPhase::Remove | OperationPhase::Replace(..));
+    let keeps_state =
+        is_removal || matches!(phase, OperationPhase::Snapshot(_) | OperationPhase::Restore(..) | OperationPhase::Upgrade(_));
     match step {
+        OperationStep::CopyData | OperationStep::WriteSnapshot if is_removal => removal::awaits_snapshot(&row.references),
         // What was stopped on purpose stays so.
         OperationStep::Ensure | OperationStep::AwaitReady | OperationStep::SetEnvironment if keeps_state && row.stopped => {
             false
@@ -221,7 +230,10 @@ pub(super) fn record_result(phase: &OperationPhase, row: &mut BackendRow, result
         }
         EffectResult::StorageReleased(_) => OperationStep::ReleaseStorage,
         EffectResult::DataCopied => OperationStep::CopyData,
-        EffectResult::SnapshotWritten => OperationStep::WriteSnapshot,
+        EffectResult::SnapshotWritten => {
+            removal::snapshot_done(row);
+            OperationStep::WriteSnapshot
+        }
         EffectResult::DataStaged => OperationStep::StageData,
         EffectResult::DataSwitched(state) => {
             note_state(row, state);
@@ -245,7 +257,7 @@ pub(super) fn record_result(phase: &OperationPhase, row: &mut BackendRow, result
 }
 
 fn note_state(row: &mut BackendRow, mut state: ProviderState) {
-    for mark in [MOVE_LOCK, UNUSED_PORTS] {
+    for mark in removal::NOTES.into_iter().chain([MOVE_LOCK, UNUSED_PORTS]) {
         state.extend(row.references.remove_entry(mark));
     }
     row.references = state;
@@ -286,6 +298,13 @@ impl<S: Store> Authority<S> {
             (OperationStep::CopyData, OperationPhase::Snapshot(request)) => Effect::CopyData(backend, request.clone()),
             (OperationStep::WriteSnapshot, OperationPhase::Snapshot(request)) => {
                 Effect::WriteSnapshot(backend, request.clone())
+            }
+            (OperationStep::CopyData | OperationStep::WriteSnapshot, OperationPhase::Remove | OperationPhase::Replace(..)) => {
+                match (removal::snapshot_request(row), step) {
+                    (Some(request), OperationStep::CopyData) => Effect::CopyData(backend, request),
+                    (Some(request), _) => Effect::WriteSnapshot(backend, request),
+                    (None, _) => Effect::Remove(backend),
+                }
             }
             (OperationStep::CopyData, OperationPhase::Upgrade(upgrade)) => Effect::CopyData(backend, upgrade.request()),
             (OperationStep::WriteSnapshot, OperationPhase::Upgrade(upgrade)) => {
@@ -353,7 +372,7 @@ mod tests {
 
     #[test]
     fn the_persisted_numbers_grow_within_each_operation() {
-        for phase in [OperationPhase::Put, OperationPhase::Remove, OperationPhase::Stop, OperationPhase::Forget] {
+        for phase in [OperationPhase::Put, OperationPhase::Stop, OperationPhase::Forget] {
             assert!(steps_of(&phase).is_sorted_by_key(|entry| entry.step), "{phase:?}");
         }
     }

@@ -27,6 +27,17 @@ pub(crate) struct PlanScope {
     /// Create backends again that were removed because their `ttl` ended
     #[arg(long)]
     pub(crate) renew: bool,
+
+    #[command(flatten)]
+    pub(crate) final_snapshot: FinalSnapshotArgs,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct FinalSnapshotArgs {
+    // No variable stands for it: a forgotten export would take the way back away.
+    /// Take no last snapshot of a backend before its data is destroyed.
+    #[arg(long)]
+    pub(crate) no_last_snapshot: bool,
 }
 
 #[derive(Debug, Args)]
@@ -110,6 +121,8 @@ pub(crate) struct Destroy {
     /// Remove what they have in S3 buckets as well, under the prefix that each database names and no other.
     #[arg(long, requires = "with_database", env = "CONVEXINFRA_WITH_FILES", value_parser = FalseyValueParser::new())]
     pub(crate) with_files: bool,
+    #[command(flatten)]
+    pub(crate) final_snapshot: FinalSnapshotArgs,
     #[command(flatten)]
     pub(crate) approval: ApprovalArgs,
     #[command(flatten)]

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use clap::Args;
 use clap::builder::FalseyValueParser;
 
-use super::LockArgs;
+use super::{FinalSnapshotArgs, LockArgs};
 use crate::model::BackendName;
 use crate::provider::kubernetes::WorkloadName;
 
@@ -45,6 +45,8 @@ pub(crate) struct Deprovision {
     /// Allow that this backend and its data are destroyed.
     #[arg(long, value_name = "NAME", value_delimiter = ',')]
     pub(crate) allow_destroy: Vec<BackendName>,
+    #[command(flatten)]
+    pub(crate) final_snapshot: FinalSnapshotArgs,
     /// Keep its volume, where the provider can (`fly`).
     #[arg(long, env = "CONVEXINFRA_KEEP_DATA", value_parser = FalseyValueParser::new())]
     pub(crate) keep_data: bool,

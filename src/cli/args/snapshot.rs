@@ -4,8 +4,8 @@ use std::path::PathBuf;
 
 use clap::{Args, Subcommand};
 
-use super::{BackendArg, LockArgs};
-use crate::model::{BackendName, SnapshotId};
+use super::{BackendArg, LockArgs, time_span};
+use crate::model::{BackendName, SnapshotId, TimeSpan};
 
 #[derive(Debug, Args)]
 pub(crate) struct Snapshot {
@@ -23,6 +23,9 @@ pub(crate) enum SnapshotCommand {
         /// A line that is kept with it.
         #[arg(long, value_name = "TEXT")]
         note: Option<String>,
+        /// Take it only where the last one is older, such as `6h`; for timers, which may run more often.
+        #[arg(long, value_name = "DURATION", value_parser = time_span)]
+        every: Option<TimeSpan>,
     },
     /// List the snapshots of a backend, or of the project.
     List {
@@ -55,6 +58,19 @@ pub(crate) enum SnapshotCommand {
         /// The folder.
         folder: PathBuf,
     },
+    /// Delete the snapshots that no rule keeps. The newest one of a backend, and the one that `rollback` goes back to, stay.
+    Prune {
+        /// The backend; all of the project when left out.
+        name: Option<BackendName>,
+        #[command(flatten)]
+        retention: RetentionArgs,
+        /// Show what would be deleted, and delete nothing.
+        #[arg(long)]
+        dry_run: bool,
+        /// Do not ask.
+        #[arg(long, short = 'y')]
+        yes: bool,
+    },
     /// Delete a snapshot with all that no other snapshot needs.
     #[command(alias = "rm")]
     Delete {
@@ -64,6 +80,20 @@ pub(crate) enum SnapshotCommand {
         #[arg(long, short = 'y')]
         yes: bool,
     },
+}
+
+#[derive(Debug, Args)]
+#[group(required = true, multiple = true)]
+pub(crate) struct RetentionArgs {
+    /// Keep this many of the newest ones of each backend.
+    #[arg(long, value_name = "N")]
+    pub(crate) keep_last: Option<usize>,
+    /// Keep the newest one of each of this many days that have any, in UTC.
+    #[arg(long, value_name = "N")]
+    pub(crate) keep_daily: Option<usize>,
+    /// Keep the newest one of each of this many weeks that have any, from Monday in UTC.
+    #[arg(long, value_name = "N")]
+    pub(crate) keep_weekly: Option<usize>,
 }
 
 #[derive(Debug, Args)]

@@ -7,6 +7,7 @@ use crate::cli::args::Destroy as Args;
 use crate::cli::context::Context;
 use crate::cli::terminal::Terminal;
 use crate::model::{DatabaseReclaim, Exit, VolumeReclaim};
+use crate::plan::PlanOptions;
 
 /// Destroys the named backends, or all of the project.
 pub(super) async fn run(context: &Context, args: &Args) -> Result<Exit, AppError> {
@@ -16,7 +17,10 @@ pub(super) async fn run(context: &Context, args: &Args) -> Result<Exit, AppError
     let control = context.control(Some(&manifest.desired))?;
     let mut session = Session::open(control, manifest, IfMissing::ReturnNone, ComparisonMode::Strict).await?;
     let (volume, database) = (volume_reclaim(args.keep_data), database_reclaim(args.with_database, args.with_files));
-    let options = destroy::options(&session, &args.names, volume, database).await?;
+    let options = PlanOptions {
+        skip_final_snapshot: args.final_snapshot.no_last_snapshot,
+        ..destroy::options(&session, &args.names, volume, database).await?
+    };
     let terminal = Terminal::new(&context.printer);
     let mut run = ApplyRun {
         reporter: &terminal,

@@ -44,6 +44,7 @@ pub(super) fn options(scope: &PlanScope) -> PlanOptions {
         allow_move: scope.allow_move.iter().cloned().collect(),
         allow_downgrade: scope.allow_downgrade.iter().cloned().collect(),
         renew: scope.renew,
+        skip_final_snapshot: scope.final_snapshot.no_last_snapshot,
         ..PlanOptions::default()
     }
 }

@@ -68,6 +68,7 @@ pub(super) async fn deprovision(context: &Context, args: &DeprovisionArgs) -> Re
         allow_destroy: args.allow_destroy.iter().cloned().collect(),
         volume: super::destroy::volume_reclaim(args.keep_data),
         database: super::destroy::database_reclaim(args.with_database, args.with_files),
+        skip_final_snapshot: args.final_snapshot.no_last_snapshot,
     };
     let (notices, became) = match provision::deprovision(control, &manifest, &request, (&terminal, &terminal)).await? {
         Deprovisioned::Destroyed(notices) => (notices, "is destroyed"),

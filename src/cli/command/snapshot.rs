@@ -2,19 +2,20 @@
 //!
 //! Must not do: write a snapshot itself; that is an operation of the control plane.
 
+use std::collections::BTreeSet;
 use std::path::Path;
 
 use serde_json::json;
 
 use crate::api::{ControlPlane, Work};
 use crate::app::{AppError, lifecycle, require_ownership, select_backend};
-use crate::cli::args::{BackendArg, Snapshot as Args, SnapshotCommand};
+use crate::cli::args::{RetentionArgs, Snapshot as Args, SnapshotCommand};
 use crate::cli::context::Context;
 use crate::cli::terminal::Terminal;
 use crate::host::now;
-use crate::model::{BackendName, Desired, Diagnostic, Exit, ProjectName, SnapshotId};
+use crate::model::{BackendName, Desired, Diagnostic, Exit, ProjectName, SnapshotId, TimeSpan};
 use crate::render::{counted, describe_snapshot, snapshot_table};
-use crate::snapshot::{ExportMode, SnapshotError, SnapshotManifest, SnapshotStore};
+use crate::snapshot::{ExportMode, Retention, SnapshotError, SnapshotListing, SnapshotManifest, SnapshotStore};
 
 /// How many bytes are read or written between two words about it.
 const BYTES_BETWEEN_NOTICES: u64 = 256 << 20;
@@ -24,7 +25,16 @@ pub(super) async fn run(context: &Context, args: &Args) -> Result<Exit, AppError
     let (project, loaded) = context.project()?;
     let desired = loaded.as_ref().map(|loaded| &loaded.desired);
     match &args.command {
-        SnapshotCommand::Create { backend, note } => create(context, &project, desired, backend, note.clone()).await,
+        SnapshotCommand::Create { backend, note, every } => {
+            let control = context.embedded(desired)?;
+            let name = select_backend(&control.snapshot(&project).await?, desired, backend.name.as_ref())?;
+            match every {
+                Some(every) if report_recent(context, &store(context, &project, desired).await?, &name, *every)? => {
+                    Ok(Exit::Done)
+                }
+                _ => create(context, &project, desired, &name, note.clone()).await,
+            }
+        }
         SnapshotCommand::List { name } => list(context, &store(context, &project, desired).await?, name.as_ref()),
         SnapshotCommand::Show { id } => {
             let manifest = store(context, &project, desired).await?.get(id).map_err(failed)?;
@@ -41,6 +51,10 @@ pub(super) async fn run(context: &Context, args: &Args) -> Result<Exit, AppError
             let manifest = store.import(folder.clone(), &progress(context, "read")).map_err(failed)?;
             report(context, &manifest);
             Ok(Exit::Done)
+        }
+        SnapshotCommand::Prune { name, retention, dry_run, yes } => {
+            let store = store(context, &project, desired).await?;
+            prune(context, &store, (name.as_ref(), retention_of(retention)), *dry_run, *yes)
         }
         SnapshotCommand::Delete { id, yes } => delete(context, &store(context, &project, desired).await?, id, *yes),
     }
@@ -69,21 +83,33 @@ async fn create(
     context: &Context,
     project: &ProjectName,
     desired: Option<&Desired>,
-    backend: &BackendArg,
+    name: &BackendName,
     note: Option<String>,
 ) -> Result<Exit, AppError> {
     let control = context.embedded(desired)?;
-    let name = select_backend(&control.snapshot(project).await?, desired, backend.name.as_ref())?;
-    let id = new_id(&name)?;
+    let id = new_id(name)?;
     let terminal = Terminal::new(&context.printer);
     let origin = desired.and_then(Desired::origin_if_known).map(str::to_owned);
-    lifecycle::run(control, project, origin, &name, Work::Snapshot { id: id.clone(), note }, &terminal).await?;
+    lifecycle::run(control, project, origin, name, Work::Snapshot { id: id.clone(), note }, &terminal).await?;
     let manifest = store(context, project, desired).await?.get(&id).map_err(failed)?;
     report(context, &manifest);
     context
         .printer
         .status(&format!("go back to it with\n    convexinfra restore {name} --snapshot {id} --allow-replace {name}\n"));
     Ok(Exit::Done)
+}
+
+/// Returns whether the last snapshot of a backend is not as old as this yet, and reports that one. A timer that runs as often is never
+/// off by as much as the twentieth part that is let pass.
+fn report_recent(context: &Context, store: &SnapshotStore, name: &BackendName, every: TimeSpan) -> Result<bool, AppError> {
+    let listing = store.list().map_err(failed)?;
+    let due_after = i64::try_from(every.seconds().saturating_mul(950)).unwrap_or(i64::MAX);
+    let Some(recent) = listing.newest(name).filter(|newest| now().since(newest.created_at) < due_after) else {
+        return Ok(false);
+    };
+    report(context, recent);
+    context.printer.status(&format!("no other one was taken, as it is younger than {every}\n"));
+    Ok(true)
 }
 
 /// Returns a name that no other snapshot has.
@@ -174,6 +200,59 @@ fn delete(context: &Context, store: &SnapshotStore, id: &SnapshotId, yes: bool) 
     let freed = store.delete(id).map_err(failed)?;
     context.printer.output(&format!("`{id}` is deleted, which freed {freed} bytes\n"));
     context.printer.json("convexinfra.snapshot-deletion/1", json!({ "id": id, "freed_bytes": freed }));
+    Ok(Exit::Done)
+}
+
+fn retention_of(args: &RetentionArgs) -> Retention {
+    let count = |given: Option<usize>| given.unwrap_or_default();
+    Retention { last: count(args.keep_last), daily: count(args.keep_daily), weekly: count(args.keep_weekly) }
+}
+
+fn prune(
+    context: &Context,
+    store: &SnapshotStore,
+    (name, retention): (Option<&BackendName>, Retention),
+    dry_run: bool,
+    yes: bool,
+) -> Result<Exit, AppError> {
+    let expired = |listing: &SnapshotListing| -> Vec<SnapshotManifest> {
+        let of_name = |manifest: &&SnapshotManifest| name.is_none_or(|name| manifest.backend == *name);
+        retention.expired(&listing.snapshots).into_iter().filter(of_name).cloned().collect()
+    };
+    let listing = store.list().map_err(failed)?;
+    if let Some(damaged) = listing.damaged.into_iter().next() {
+        return Err(failed(damaged));
+    }
+    let shown = expired(&SnapshotListing { snapshots: listing.snapshots, damaged: Vec::new() });
+    let ids: BTreeSet<&SnapshotId> = shown.iter().map(|manifest| &manifest.id).collect();
+    let documents: Vec<_> = shown.iter().map(document).collect();
+    let document = |deleted: bool, freed: u64| {
+        let document = json!({ "snapshots": documents, "deleted": deleted, "freed_bytes": freed });
+        context.printer.json("convexinfra.snapshot-pruning/1", document);
+    };
+    if shown.is_empty() {
+        context.printer.output("there is nothing to delete: all snapshots are kept\n");
+        document(false, 0);
+        return Ok(Exit::Done);
+    }
+    let table = snapshot_table(&shown, now(), context.printer.out_style());
+    if dry_run {
+        context.printer.output(&table);
+        document(false, 0);
+        return Ok(Exit::Done);
+    }
+    context.printer.status(&table);
+    if !yes {
+        let question = format!("delete {} for good? [y/N] ", counted(shown.len(), "snapshot"));
+        Terminal::new(&context.printer).confirm(&question)?;
+    }
+    // What was shown, and is still not kept.
+    let goes = |listing: &SnapshotListing| -> Vec<SnapshotId> {
+        expired(listing).into_iter().map(|manifest| manifest.id).filter(|id| ids.contains(id)).collect()
+    };
+    let (gone, freed) = store.prune(goes).map_err(failed)?;
+    context.printer.output(&format!("{} deleted, which freed {freed} bytes\n", counted(gone.len(), "snapshot")));
+    document(true, freed);
     Ok(Exit::Done)
 }
 
