@@ -198,6 +198,8 @@ pub enum Work {
         #[serde(skip_serializing_if = "StartMode::is_default", default)]
         start: StartMode,
     },
+    /// Delete the data that the last restore has replaced and kept beside it. The client has the user's consent, given by name.
+    DropPrevious {},
 }
 
 /// Names how a backend starts on the data of a snapshot.
@@ -232,6 +234,7 @@ impl Work {
             Self::RotateKey {} => OperationKind::RotateKey,
             Self::Snapshot { .. } => OperationKind::Snapshot,
             Self::Restore { .. } => OperationKind::Restore,
+            Self::DropPrevious {} => OperationKind::DropPrevious,
         }
     }
 }

@@ -40,6 +40,8 @@ pub enum Effect {
     ConfirmData(Box<ResolvedBackend>, SnapshotId),
     /// Stop it and put its data from before into its place again.
     RevertData(Box<ResolvedBackend>, SnapshotId),
+    /// Delete the data that its last restore has replaced and kept.
+    DropPrevious(Box<ResolvedBackend>),
     /// Bring it up with another release. A snapshot of its data is there.
     StartRelease(Box<ResolvedBackend>),
     /// Do one part of a move of its rows to another database.
@@ -137,6 +139,7 @@ impl Effect {
             Self::SwitchData(..) => OperationStep::SwitchData,
             Self::ConfirmData(..) => OperationStep::ConfirmData,
             Self::RevertData(..) => OperationStep::RevertData,
+            Self::DropPrevious(_) => OperationStep::DropPrevious,
             Self::StartRelease(_) => OperationStep::StartRelease,
             Self::Move(part, _) => part.step(),
         }
@@ -175,6 +178,8 @@ pub enum EffectResult {
     DataCopied,
     /// The snapshot is there.
     SnapshotWritten,
+    /// The data from before its last restore is gone; this is what the provider wants to remember.
+    PreviousDropped(ProviderState),
     /// The data of the snapshot is beside its own.
     DataStaged,
     /// It does not run, and its data is that of the snapshot; this is what the provider wants to remember, as below.

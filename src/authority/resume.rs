@@ -98,6 +98,7 @@ impl<S: Store> Authority<S> {
             (OperationKind::Remove, _) => return Ok(None),
             (OperationKind::Forget, _) => OperationPhase::Forget,
             (OperationKind::Stop, _) => OperationPhase::Stop,
+            (OperationKind::DropPrevious, _) => OperationPhase::DropPrevious,
             (OperationKind::Snapshot | OperationKind::Restore, None) => return Ok(None),
             (kind @ (OperationKind::Snapshot | OperationKind::Restore), Some(sealed)) => {
                 self.open_data_phase(&id, kind, sealed, row.accepted_at)?

@@ -91,7 +91,8 @@ impl Host {
             | Effect::StageData(..)
             | Effect::SwitchData(..)
             | Effect::ConfirmData(..)
-            | Effect::RevertData(..) => self.run_data_effect(effect, notice).await,
+            | Effect::RevertData(..)
+            | Effect::DropPrevious(_) => self.run_data_effect(effect, notice).await,
             Effect::Move(part, data) => self.run_move(part, &data, notice).await,
             Effect::Remove(placement) => match self.provider(placement.spec.provider) {
                 Err(finding) => EffectResult::failed(finding),

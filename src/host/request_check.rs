@@ -99,7 +99,7 @@ impl Host {
 
     /// Refuses what fills a disk that has room for removals only.
     pub(super) fn check_room(&self, work: &Work) -> Result<(), ControlError> {
-        if matches!(work, Work::Remove { .. } | Work::Forget {} | Work::Stop {}) {
+        if matches!(work, Work::Remove { .. } | Work::Forget {} | Work::Stop {} | Work::DropPrevious {}) {
             self.platform.release_reserve();
             return Ok(());
         }

@@ -58,7 +58,7 @@ impl Host {
             return self.check_final_snapshot(project, name);
         }
         let (snapshot, release) = match work {
-            Work::Snapshot { .. } => (None, None),
+            Work::Snapshot { .. } | Work::DropPrevious {} => (None, None),
             Work::Restore { snapshot, release, .. } => (Some(snapshot), release.as_ref()),
             _ => return Ok(()),
         };
@@ -75,6 +75,9 @@ impl Host {
             return Err(ControlError::Unsupported(finding.with_help(help)));
         }
         let store = self.snapshots(project)?.ok_or_else(unknown)?;
+        if matches!(work, Work::DropPrevious {}) {
+            return Ok(());
+        }
         let Some(id) = snapshot else { return store.check_count().map_err(|error| ControlError::Refused(error.diagnostic())) };
         let manifest = store.get(id).map_err(|error| ControlError::Refused(error.diagnostic()))?;
         if let Some(release) = release
@@ -147,6 +150,7 @@ impl Host {
             }
             Effect::SwitchData(placement, id) => self.switch_data(&placement, &id).await.map(EffectResult::DataSwitched),
             Effect::ConfirmData(placement, id) => self.confirm_data(&placement, &id).await.map(EffectResult::DataConfirmed),
+            Effect::DropPrevious(placement) => self.drop_previous(&placement).await.map(EffectResult::PreviousDropped),
             Effect::RevertData(placement, id) => self.revert_data(&placement, &id).await.map(EffectResult::DataReverted),
             other => {
                 let message = format!("{:?} is no effect on data; this is a bug in convexinfra", other.step());
@@ -289,6 +293,14 @@ impl Host {
         let failed = |error: ProviderError| effects::effect_failure(placement, &error);
         let state = provider.revert_data(placement, id).await.map_err(failed)?;
         failpoint::hit("host.data_reverted");
+        Ok(state)
+    }
+
+    async fn drop_previous(&self, placement: &ResolvedBackend) -> Result<ProviderState, EffectFailure> {
+        let provider = self.provider(placement.spec.provider)?;
+        let failed = |error: ProviderError| effects::effect_failure(placement, &error);
+        let state = provider.drop_previous(placement).await.map_err(failed)?;
+        failpoint::hit("host.previous_dropped");
         Ok(state)
     }
 

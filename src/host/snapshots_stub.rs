@@ -16,9 +16,10 @@ impl Host {
     /// Refuses snapshots and restores.
     pub(super) fn check_data_work(&self, _: &ProjectName, _: &BackendName, work: &Work) -> Result<(), ControlError> {
         match work {
-            Work::Snapshot { .. } | Work::Restore { .. } | Work::Remove { final_snapshot: true, .. } => {
-                Err(ControlError::Unsupported(unavailable()))
-            }
+            Work::Snapshot { .. }
+            | Work::Restore { .. }
+            | Work::DropPrevious {}
+            | Work::Remove { final_snapshot: true, .. } => Err(ControlError::Unsupported(unavailable())),
             _ => Ok(()),
         }
     }

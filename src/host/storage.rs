@@ -147,6 +147,7 @@ fn needs_look(placement: &ResolvedBackend, work: &Work) -> bool {
         | Work::Start {}
         | Work::Forget {}
         | Work::RotateKey {}
+        | Work::DropPrevious {}
         | Work::Snapshot { .. }
         | Work::Restore { .. } => false,
     }

@@ -56,6 +56,8 @@ pub enum OperationKind {
     Snapshot,
     /// Replaces its data by that of a snapshot.
     Restore,
+    /// Deletes the data that a restore has replaced.
+    DropPrevious,
 }
 
 impl OperationKind {
@@ -70,13 +72,23 @@ impl OperationKind {
             Self::RotateKey => "rotate_key",
             Self::Snapshot => "snapshot",
             Self::Restore => "restore",
+            Self::DropPrevious => "drop_previous",
         }
     }
 
     /// Returns the kind of a word; none for one that is not known.
     pub fn parse(word: &str) -> Option<Self> {
-        let all =
-            [Self::Put, Self::Remove, Self::Stop, Self::Start, Self::Forget, Self::RotateKey, Self::Snapshot, Self::Restore];
+        let all = [
+            Self::Put,
+            Self::Remove,
+            Self::Stop,
+            Self::Start,
+            Self::Forget,
+            Self::RotateKey,
+            Self::Snapshot,
+            Self::Restore,
+            Self::DropPrevious,
+        ];
         all.into_iter().find(|kind| kind.as_str() == word)
     }
 }
@@ -117,6 +129,8 @@ pub enum OperationStep {
     ConfirmData = 14,
     /// Has its provider bring it up with another release.
     StartRelease = 15,
+    /// Deletes the data that a restore has replaced and kept.
+    DropPrevious = 16,
     /// Checks the source of a move and makes its target.
     PrepareMove = 30,
     /// Stops it and locks the source of a move.
@@ -136,7 +150,7 @@ pub enum OperationStep {
 }
 
 impl OperationStep {
-    const ALL: [Self; 23] = [
+    const ALL: [Self; 24] = [
         Self::Remove,
         Self::ReleaseStorage,
         Self::PrepareStorage,
@@ -152,6 +166,7 @@ impl OperationStep {
         Self::RevertData,
         Self::ConfirmData,
         Self::StartRelease,
+        Self::DropPrevious,
         Self::PrepareMove,
         Self::LockSource,
         Self::CopyRows,
@@ -185,6 +200,7 @@ impl OperationStep {
             Self::ConfirmData => "noting that the data of the snapshot has come up",
             Self::RevertData => "going back to the data from before",
             Self::StartRelease => "starting the new release",
+            Self::DropPrevious => "deleting the data from before",
             Self::PrepareMove => "preparing the place that its data moves to",
             Self::LockSource => "stopping it and locking the place that its data moves from",
             Self::CopyRows => "copying its rows",
@@ -201,7 +217,7 @@ impl OperationStep {
         match self {
             Self::PrepareStorage | Self::ReleaseStorage | Self::SetEnvironment | Self::ConfirmData | Self::FinishMove => 180,
             Self::Ensure | Self::StartRelease | Self::RestartSource => 45 * 60,
-            Self::AwaitReady | Self::Remove => 15 * 60,
+            Self::AwaitReady | Self::Remove | Self::DropPrevious => 15 * 60,
             Self::Stop | Self::SetAside | Self::PrepareMove | Self::LockSource | Self::PublishTarget | Self::RevertMove => {
                 5 * 60
             }

@@ -223,6 +223,15 @@ pub trait Provider: Send + Sync {
         self.staging_place(placement, snapshot).map(|_| placement.provider_state.clone())
     }
 
+    /// Deletes the data that a switch has put out of its place and that has stayed since. Succeeds when there is none.
+    ///
+    /// # Errors
+    /// [`ProviderError::Unsupported`] where data cannot be replaced, or a switch has not come to its end: that data may be needed.
+    async fn drop_previous(&self, placement: &ResolvedBackend) -> Result<ProviderState, ProviderError> {
+        let message = format!("provider `{}` cannot replace the data of `{}`", self.kind(), placement.name);
+        Err(ProviderError::Unsupported(message))
+    }
+
     /// Names the place at which a backend's data stays when it is removed without it, for people.
     fn retained_place(&self, placement: &ResolvedBackend) -> Option<String> {
         self.files_folder(placement).map(|folder| format!("folder {}", folder.display()))

@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use super::kit::data_place::{DataPlace, DatabasePlace, StagingPlace};
+use super::kit::data_place::{DataPlace, DatabasePlace, StagingPlace, unfinished_restore};
 use super::launch_spec::require_own_data;
 use super::process::Supervisor;
 use super::{FoundBackend, LogChunk, LogPosition, ProgressFn, Provider, ProviderError, async_trait};
@@ -95,6 +95,14 @@ impl<D: ProcessDriver> Provider for D {
         require_own_data(placement)?;
         self.supervisor().switch_data(&placement.id, snapshot).await?;
         Ok(placement.provider_state.clone())
+    }
+
+    async fn drop_previous(&self, placement: &ResolvedBackend) -> Result<ProviderState, ProviderError> {
+        require_own_data(placement)?;
+        if self.supervisor().drop_previous(&placement.id).await? {
+            return Ok(placement.provider_state.clone());
+        }
+        Err(unfinished_restore(placement))
     }
 
     async fn confirm_data(&self, placement: &ResolvedBackend, snapshot: &SnapshotId) -> Result<ProviderState, ProviderError> {

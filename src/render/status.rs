@@ -143,6 +143,7 @@ pub fn describe_operation(record: &OperationRecord) -> String {
         OperationKind::Start => "starts it",
         OperationKind::Forget => "forgets it",
         OperationKind::RotateKey => "rotates its key",
+        OperationKind::DropPrevious => "deletes its data from before",
         OperationKind::Snapshot => "takes a snapshot of it",
         OperationKind::Restore => "replaces its data by that of a snapshot",
     };
@@ -374,6 +375,7 @@ fn operation_line(OperationEntry { id, backend, kind, actor, since, progress, ru
         OperationKind::Start => format!("starts `{backend}`"),
         OperationKind::Forget => format!("forgets `{backend}`"),
         OperationKind::RotateKey => format!("rotates the key of `{backend}`"),
+        OperationKind::DropPrevious => format!("deletes the data of `{backend}` from before its restore"),
         OperationKind::Snapshot => format!("takes a snapshot of `{backend}`"),
         OperationKind::Restore => format!("replaces the data of `{backend}` by that of a snapshot"),
     };

@@ -60,7 +60,7 @@ fn kind_of_work(kind: OperationKind) -> (Scope, Value) {
         OperationKind::Put => (Scope::Apply, json!({ "spec": lowered(&manifest("demo", RECORD, "")), "secrets": {} })),
         OperationKind::Remove => (Scope::Destroy, json!({ "volume": "destroy", "database": "leave" })),
         OperationKind::Stop | OperationKind::Start | OperationKind::RotateKey => (Scope::Apply, json!({})),
-        OperationKind::Forget => (Scope::Destroy, json!({})),
+        OperationKind::Forget | OperationKind::DropPrevious => (Scope::Destroy, json!({})),
         OperationKind::Snapshot => (Scope::Apply, json!({ "id": "dev-20260101-000000-aaaaaa" })),
         // What it has is replaced.
         OperationKind::Restore => (Scope::Destroy, json!({ "snapshot": "dev-20260101-000000-aaaaaa" })),
@@ -71,13 +71,13 @@ fn kind_of_work(kind: OperationKind) -> (Scope, Value) {
 
 #[test]
 fn every_kind_of_work_needs_its_scope_before_anything_is_looked_at() {
-    use OperationKind::{Forget, Put, Remove, Restore, RotateKey, Snapshot, Start, Stop};
+    use OperationKind::{DropPrevious, Forget, Put, Remove, Restore, RotateKey, Snapshot, Start, Stop};
     let target = Target::new();
     let project = Project::new(&target, "demo".to_owned());
     let made = project.operate(&project.apply, "dev", None, &kind_of_work(OperationKind::Put).1);
     assert_eq!(made.status, 200, "{made:?}");
     let before = project.recorded();
-    for kind in [Put, Stop, Start, RotateKey, Snapshot, Restore, Remove, Forget] {
+    for kind in [Put, Stop, Start, RotateKey, Snapshot, Restore, DropPrevious, Remove, Forget] {
         let (needed, work) = kind_of_work(kind);
         for (holder, has) in [("read", Scope::Read), ("apply", Scope::Apply), ("stranger", Scope::Read)] {
             for backend in ["dev", "not-there"] {

@@ -121,6 +121,55 @@ fn what_no_rule_keeps_is_deleted_and_what_is_recent_is_not_taken_again() {
     assert_eq!(documents(&world), 2);
 }
 
+/// Returns the folders of data that restores have put out of their place.
+fn kept_from_before(world: &ProjectFixture) -> usize {
+    let is_kept = |name: &&String| name.rsplit('/').next().is_some_and(|name| name.starts_with("data.previous-"));
+    world.file_names().iter().filter(is_kept).count()
+}
+
+#[test]
+fn data_from_before_a_restore_is_kept_until_it_is_dropped_by_name() {
+    let world = new_world();
+    let drop = ["restore", "dev", "--drop-previous", "--yes"];
+    world.run_expecting(0, &drop);
+    let id = take(&world);
+    let run = world.run_expecting(0, &restore(&id));
+    assert!(run.out.contains("convexinfra restore dev --drop-previous"), "{run}");
+    assert_eq!(kept_from_before(&world), 1);
+    let process = world.pid("gremlin-dev");
+    for (code, words) in [
+        (64, vec!["restore", "dev", "--drop-previous"]),
+        (64, vec!["restore", "--drop-previous", "--yes"]),
+        (64, vec!["restore", "dev", "--drop-previous", "--snapshot", &id, "--yes"]),
+        (64, vec!["restore", "dev", "--allow-replace", "dev", "--yes"]),
+    ] {
+        world.run_expecting(code, &words);
+    }
+    assert_eq!(kept_from_before(&world), 1);
+    world.run_expecting(0, &drop);
+    assert_eq!((kept_from_before(&world), world.pid("gremlin-dev"), documents(&world)), (0, process, 1));
+    world.run_expecting(0, &drop);
+    world.assert_converged();
+}
+
+#[test]
+fn data_that_a_killed_restore_may_go_back_to_is_not_dropped() {
+    let mut world = new_world();
+    let id = take(&world);
+    import(&world, "messages", "{\"body\":\"two\"}\n");
+    let points = world.crash_points(&restore(&id));
+    let switched = points.iter().find(|point| point.name == "host.data_switched").unwrap();
+    import(&world, "messages", "{\"body\":\"three\"}\n");
+    world.run_killed_at(switched, &restore(&id));
+    let refused = world.run(&["restore", "dev", "--drop-previous", "--yes", "--json"]);
+    assert_ne!(refused.code(), 0, "{refused}");
+    assert!(refused.out.contains("has not come to its end"), "{refused}");
+    assert_eq!(kept_from_before(&world), 1);
+    world.run_expecting(0, &restore(&id));
+    world.run_expecting(0, &["restore", "dev", "--drop-previous", "--yes"]);
+    assert_eq!((kept_from_before(&world), documents(&world)), (0, 1));
+}
+
 #[test]
 fn a_project_has_no_more_snapshots_than_it_may_and_nothing_is_stopped_for_one() {
     let world = new_world();

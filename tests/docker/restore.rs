@@ -90,9 +90,16 @@ fn what_is_destroyed_is_kept_in_a_last_snapshot() {
     world.apply();
     assert_eq!(documents(&project), 0);
     world.run_expecting(0, &["restore", "dev", "--snapshot", id, "--allow-replace", "dev", "--yes"]);
-    assert_eq!((documents(&project), file(&project)), (1, original));
+    assert_eq!((documents(&project), file(&project)), (1, original.clone()));
     world.assert_converged();
-    // Data that is gone is nothing to keep.
+    // What it had before the restore stays until it is dropped.
+    assert_eq!(volumes(&project).len(), 2);
+    let container = project.container();
+    world.run_expecting(0, &["restore", "dev", "--drop-previous", "--yes"]);
+    assert_eq!((volumes(&project).len(), project.container()), (1, container));
+    assert_eq!((documents(&project), file(&project)), (1, original));
+    world.run_expecting(0, &["restore", "dev", "--drop-previous", "--yes"]);
+    world.assert_converged();
     world.run_expecting(0, &["destroy", "dev", "--allow-destroy", "dev", "--no-last-snapshot"]);
     assert!(volumes(&project).is_empty());
 }

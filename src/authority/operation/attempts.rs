@@ -93,7 +93,7 @@ impl<S: Store> Authority<S> {
                 let kind = if *final_snapshot { "remove, snapshot first" } else { "remove" };
                 serde_json::to_vec(&(kind, backend, volume, database))
             }
-            Work::Stop {} | Work::Start {} | Work::Forget {} | Work::RotateKey {} => {
+            Work::Stop {} | Work::Start {} | Work::Forget {} | Work::RotateKey {} | Work::DropPrevious {} => {
                 serde_json::to_vec(&(work.kind(), backend))
             }
             Work::Snapshot { id, note } => serde_json::to_vec(&("snapshot", backend, id, note)),

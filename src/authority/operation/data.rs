@@ -10,7 +10,7 @@ use super::stop::{Accepted, existing, refuse_while_removing};
 use super::types::OperationPhase;
 use crate::api::{ControlError, MAX_NOTE_BYTES, StartMode, Work, is_single_line};
 use crate::model::{Diagnostic, OperationId, OperationKind, Phase, Secret, SnapshotId, Timestamp};
-use crate::store::{Rows, Store, StoreError};
+use crate::store::{BackendRow, Rows, Store, StoreError};
 
 const ID: &str = "snapshot";
 const NOTE: &str = "note";
@@ -29,11 +29,7 @@ impl<S: Store> Authority<S> {
         let mut row = existing(rows, &acceptance)?;
         refuse_while_removing(&row)?;
         let name = &row.name.clone();
-        if row.is_only_a_record() || !row.has_been_ready {
-            let message = format!("`{name}` was never ready, so it has no data");
-            let finding = Diagnostic::new("snapshot.no_data", message).with_help("bring it up with\n    convexinfra apply");
-            return Err(ControlError::Refused(finding).into());
-        }
+        refuse_without_data(&row)?;
         let (id, note, release, start) = match &acceptance.request.work {
             Work::Snapshot { id, note } => (id, note.as_ref(), None, StartMode::AsItWas),
             Work::Restore { snapshot, release, start } => (snapshot, None, release.as_ref(), *start),
@@ -79,6 +75,22 @@ impl<S: Store> Authority<S> {
         Ok((Some(acceptance.new_operation(operation, row.id.clone(), phase)), next))
     }
 
+    /// Accepts that the data goes that the last restore has kept, and returns the operation with its step.
+    pub(in crate::authority) fn accept_drop_previous(
+        &self,
+        rows: &dyn Rows,
+        acceptance: Acceptance<'_>,
+    ) -> Result<Accepted, AuthorityError> {
+        let row = existing(rows, &acceptance)?;
+        refuse_while_removing(&row)?;
+        refuse_without_data(&row)?;
+        let operation = acceptance.find_or_insert_operation(rows, OperationKind::DropPrevious, None)?;
+        let detail = format!("operation {operation}");
+        self.record(rows, Some(&row.project), acceptance.audit_context(), "drop_previous_accepted", Some(&row.name), detail)?;
+        let next = self.first_step(&OperationPhase::DropPrevious, &row)?;
+        Ok((Some(acceptance.new_operation(operation, row.id.clone(), OperationPhase::DropPrevious)), next))
+    }
+
     /// Returns the phase of a snapshot or a restore that was interrupted.
     pub(in crate::authority) fn open_data_phase(
         &self,
@@ -99,6 +111,16 @@ impl<S: Store> Authority<S> {
         let start = if pending.contains_key(PAUSED) { StartMode::Paused } else { StartMode::AsItWas };
         Ok(OperationPhase::Restore(id, start, before))
     }
+}
+
+/// Refuses work on the data of what was never ready.
+fn refuse_without_data(row: &BackendRow) -> Result<(), AuthorityError> {
+    if !row.is_only_a_record() && row.has_been_ready {
+        return Ok(());
+    }
+    let message = format!("`{}` was never ready, so it has no data", row.name);
+    let finding = Diagnostic::new("snapshot.no_data", message).with_help("bring it up with\n    convexinfra apply");
+    Err(ControlError::Refused(finding).into())
 }
 
 fn snapshot(id: SnapshotId, note: Option<String>, created_at: Timestamp) -> OperationPhase {

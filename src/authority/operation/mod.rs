@@ -118,6 +118,7 @@ impl<S: Store> Authority<S> {
             Work::Forget {} => self.accept_forget(rows, acceptance),
             Work::RotateKey {} => self.accept_key_rotation(rows, acceptance),
             Work::Snapshot { .. } | Work::Restore { .. } => self.accept_data(rows, acceptance),
+            Work::DropPrevious {} => self.accept_drop_previous(rows, acceptance),
         }?;
         if let Some(operation) = &mut operation {
             self.note_progress(rows, operation, &next)?;
@@ -130,7 +131,7 @@ impl<S: Store> Authority<S> {
         match &request.work {
             Work::Put { spec, .. } if !spec.is_record_only() => Ok(false),
             // Only who holds the lease could make it more than a record in between.
-            Work::Snapshot { .. } | Work::Restore { .. } => Ok(false),
+            Work::Snapshot { .. } | Work::Restore { .. } | Work::DropPrevious {} => Ok(false),
             Work::Put { .. } | Work::Remove { .. } | Work::Stop {} | Work::Start {} | Work::Forget {} | Work::RotateKey {} => {
                 self.store.read(|rows| {
                     let row = rows.backend(&lease.project, &request.backend)?;
@@ -258,6 +259,7 @@ impl<S: Store> Authority<S> {
                 "backend_upgraded"
             }
             OperationPhase::Stop => "backend_stopped",
+            OperationPhase::DropPrevious => "previous_data_dropped",
             OperationPhase::Forget => {
                 let (id, who) = (operation.id.clone(), operation.audit_context(now));
                 return Ok(Transition::Ended(self.drop_record(rows, &row, &id, who)?));

@@ -56,13 +56,14 @@ impl StepRow {
 /// Returns the steps of an operation in order.
 pub(in crate::authority) fn steps_of(phase: &OperationPhase) -> &'static [StepRow] {
     use OperationStep::{
-        AwaitReady, ConfirmData, CopyData, CopyRows, Ensure, FinishMove, LockSource, PrepareMove, PrepareStorage,
+        AwaitReady, ConfirmData, CopyData, CopyRows, DropPrevious, Ensure, FinishMove, LockSource, PrepareMove, PrepareStorage,
         PublishTarget, ReleaseStorage, Remove, RestartSource, RevertData, RevertMove, SetAside, SetEnvironment, StageData,
         StartRelease, Stop, SwitchData, VerifyRows, WriteSnapshot,
     };
     const PUT: &[StepRow] =
         &[StepRow::new(PrepareStorage), StepRow::new(Ensure), StepRow::new(AwaitReady), StepRow::new(SetEnvironment)];
     const STOP: &[StepRow] = &[StepRow::new(Stop)];
+    const DROP_PREVIOUS: &[StepRow] = &[StepRow::new(DropPrevious)];
     const FORGET: &[StepRow] = &[StepRow::new(SetAside)];
     // Until its last snapshot is there, nothing of it is removed, and it runs again where that cannot be taken.
     const REMOVE: &[StepRow] = &[
@@ -115,6 +116,7 @@ pub(in crate::authority) fn steps_of(phase: &OperationPhase) -> &'static [StepRo
         OperationPhase::Move(_) => MOVE,
         OperationPhase::Stop => STOP,
         OperationPhase::Forget => FORGET,
+        OperationPhase::DropPrevious => DROP_PREVIOUS,
         OperationPhase::Snapshot(_) => SNAPSHOT,
         OperationPhase::Restore(..) => RESTORE,
         // What replaces a backend is put once its predecessor is gone.
@@ -156,6 +158,7 @@ fn applies(phase: &OperationPhase, step: OperationStep, row: &BackendRow) -> boo
         | OperationStep::SwitchData
         | OperationStep::ConfirmData
         | OperationStep::RevertData
+        | OperationStep::DropPrevious
         | OperationStep::StartRelease
         | OperationStep::PrepareMove
         | OperationStep::LockSource
@@ -246,6 +249,10 @@ pub(super) fn record_result(phase: &OperationPhase, row: &mut BackendRow, result
         EffectResult::DataReverted(state) => {
             note_state(row, state);
             OperationStep::RevertData
+        }
+        EffectResult::PreviousDropped(state) => {
+            note_state(row, state);
+            OperationStep::DropPrevious
         }
         EffectResult::Moved(part) => {
             if part == MoveStep::Revert {
@@ -360,6 +367,7 @@ impl<S: Store> Authority<S> {
             }
             OperationStep::Stop => Effect::Stop(backend),
             OperationStep::SetAside => Effect::SetAside(backend),
+            OperationStep::DropPrevious => Effect::DropPrevious(backend),
             OperationStep::Remove => Effect::Remove(backend),
             OperationStep::ReleaseStorage => Effect::ReleaseStorage(backend, removal::database_disposal(row)),
         }

@@ -112,6 +112,8 @@ pub(in crate::authority) enum OperationPhase {
     Stop,
     /// Setting a backend aside whose record goes.
     Forget,
+    /// Deleting the data that a restore has replaced.
+    DropPrevious,
     /// Taking a snapshot of its data.
     Snapshot(SnapshotRequest),
     /// Replacing its data by that of a snapshot, and its release by that of the snapshot where it is to go back to that.

@@ -101,8 +101,11 @@ pub(crate) struct Restore {
     #[command(flatten)]
     pub(crate) backend: BackendArg,
     /// The snapshot whose data it gets.
-    #[arg(long, value_name = "ID")]
-    pub(crate) snapshot: SnapshotId,
+    #[arg(long, value_name = "ID", required_unless_present = "drop_previous")]
+    pub(crate) snapshot: Option<SnapshotId>,
+    /// Restore nothing, and delete the data from before the last restore that was kept beside it.
+    #[arg(long, requires = "name", conflicts_with_all = ["snapshot", "allow_replace"])]
+    pub(crate) drop_previous: bool,
     #[command(flatten)]
     pub(crate) consent: ReplaceArgs,
     #[command(flatten)]

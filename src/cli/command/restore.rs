@@ -8,7 +8,7 @@ use crate::app::{AppError, lifecycle, select_backend};
 use crate::cli::args::{ReplaceArgs, Restore as Args};
 use crate::cli::context::Context;
 use crate::cli::terminal::Terminal;
-use crate::model::{ActualBackend, BackendName, Desired, Diagnostic, Exit};
+use crate::model::{ActualBackend, BackendName, Desired, Diagnostic, Exit, ProjectName};
 use crate::render::{describe_snapshot, graded_data};
 use crate::snapshot::SnapshotManifest;
 
@@ -19,7 +19,7 @@ pub(super) async fn run(context: &Context, args: &Args) -> Result<Exit, AppError
     let control = context.embedded(desired)?;
     let snapshot = control.snapshot(&project).await?;
     let name = select_backend(&snapshot, desired, args.backend.name.as_ref())?;
-    let id = &args.snapshot;
+    let Some(id) = &args.snapshot else { return drop_previous(context, &project, desired, &name, args.consent.yes).await };
     let manifest = store(context, &project, desired).await?.get(id).map_err(failed)?;
     let backend = snapshot.backend(&name);
     context.printer.status(&plan_text(&manifest, backend));
@@ -36,8 +36,28 @@ pub(super) async fn run(context: &Context, args: &Args) -> Result<Exit, AppError
         &terminal,
     )
     .await?;
-    context.printer.output(&format!("`{name}` has the data of `{id}`; what it had before is kept until the next restore\n"));
+    context.printer.output(&format!("`{name}` has the data of `{id}`; what it had before is kept until the next restore, or until\n    convexinfra restore {name} --drop-previous\n"));
     context.printer.json("convexinfra.restore/1", json!({ "name": name, "snapshot": id }));
+    Ok(Exit::Done)
+}
+
+/// Deletes the data from before the last restore.
+async fn drop_previous(
+    context: &Context,
+    project: &ProjectName,
+    desired: Option<&Desired>,
+    name: &BackendName,
+    yes: bool,
+) -> Result<Exit, AppError> {
+    let terminal = Terminal::new(&context.printer);
+    if !yes {
+        terminal
+            .confirm(&format!("the data that `{name}` had before its last restore is deleted for good; delete it? [y/N] "))?;
+    }
+    let origin = desired.and_then(Desired::origin_if_known).map(str::to_owned);
+    lifecycle::run(context.embedded(desired)?, project, origin, name, Work::DropPrevious {}, &terminal).await?;
+    context.printer.output(&format!("`{name}` keeps no data from before a restore\n"));
+    context.printer.json("convexinfra.restore/1", json!({ "name": name, "previous_dropped": true }));
     Ok(Exit::Done)
 }
 

@@ -304,16 +304,16 @@ impl Provider for Docker {
         staging::staging_place(resolved, snapshot)
     }
 
-    async fn open_staging(
-        &self,
-        resolved: &ResolvedBackend,
-        snapshot: &SnapshotId,
-    ) -> Result<Box<dyn StagedVolume>, ProviderError> {
-        self.open_staged(resolved, snapshot).await
+    async fn open_staging(&self, resolved: &ResolvedBackend, id: &SnapshotId) -> Result<Box<dyn StagedVolume>, ProviderError> {
+        self.open_staged(resolved, id).await
     }
 
     async fn switch_data(&self, resolved: &ResolvedBackend, snapshot: &SnapshotId) -> Result<ProviderState, ProviderError> {
         self.switch_volume(resolved, snapshot).await
+    }
+
+    async fn drop_previous(&self, resolved: &ResolvedBackend) -> Result<ProviderState, ProviderError> {
+        self.drop_previous_volume(resolved).await
     }
 
     async fn confirm_data(&self, resolved: &ResolvedBackend, _: &SnapshotId) -> Result<ProviderState, ProviderError> {

@@ -18,7 +18,7 @@ use super::volume_reader::{probe_image, require_own_volume};
 use super::volume_users::remove_volume;
 use crate::failpoint;
 use crate::model::{Digest, ProviderState, RELEASE_CREATED, ResolvedBackend, SWITCHED_TO, SnapshotId, VOLUME_BEFORE};
-use crate::provider::kit::data_place::{StagedVolume, StagingPlace};
+use crate::provider::kit::data_place::{StagedVolume, StagingPlace, unfinished_restore};
 use crate::provider::{ProviderError, async_trait};
 
 /// The last that is written into a staged volume.
@@ -90,19 +90,29 @@ impl Docker {
             return Err(missing(resolved, &staged));
         }
         // One way back is kept, the last.
-        let is_data = |role: &str| role == ResourceRole::Data.as_str() || role == ResourceRole::RestoredData.as_str();
-        for volume in seen.volumes().iter().filter(|volume| volume.name != current && volume.name != staged) {
-            let is_own = volume.labels.get(ID).map(String::as_str) == Some(resolved.id.as_str());
-            if is_own && volume.labels.get(ROLE).is_some_and(|role| is_data(role)) {
-                remove_volume(&engine, &volume.name).await?;
-            }
-        }
+        remove_other_volumes(&engine, resolved, &seen, &[&current, &staged]).await?;
         state.insert(ADOPTED_VOLUME.to_owned(), staged);
         state.insert(VOLUME_BEFORE.to_owned(), current);
         state.insert(SWITCHED_TO.to_owned(), id.to_string());
         // Which build may run on it is for the authority to say, which knows the snapshot.
         state.remove(RELEASE_CREATED);
         failpoint::hit("provider.docker.volume_switched");
+        Ok(state)
+    }
+
+    /// Deletes the volumes of data that is not that of a backend any more, and returns the state in which there are none.
+    pub(super) async fn drop_previous_volume(&self, resolved: &ResolvedBackend) -> Result<ProviderState, ProviderError> {
+        require_own_volume(resolved)?;
+        let mut state = resolved.provider_state.clone();
+        if state.contains_key(SWITCHED_TO) {
+            return Err(unfinished_restore(resolved));
+        }
+        let engine = self.engine_of(&resolved.spec).await?;
+        let _lock = self.locks.lock(&resolved.id).await;
+        let seen = self.inventory(&engine, resolved).await?;
+        let current = current_volume(resolved, &seen)?;
+        remove_other_volumes(&engine, resolved, &seen, &[&current]).await?;
+        state.remove(VOLUME_BEFORE);
         Ok(state)
     }
 
@@ -135,6 +145,23 @@ impl Docker {
         }
         Ok(state)
     }
+}
+
+/// Removes the volumes with data of a backend, but for those that are named and those without its labels.
+async fn remove_other_volumes(
+    engine: &Engine,
+    resolved: &ResolvedBackend,
+    seen: &Inventory,
+    kept: &[&str],
+) -> Result<(), ProviderError> {
+    let is_data = |role: &str| role == ResourceRole::Data.as_str() || role == ResourceRole::RestoredData.as_str();
+    for volume in seen.volumes().iter().filter(|volume| !kept.contains(&volume.name.as_str())) {
+        let is_own = volume.labels.get(ID).map(String::as_str) == Some(resolved.id.as_str());
+        if is_own && volume.labels.get(ROLE).is_some_and(|role| is_data(role)) {
+            remove_volume(engine, &volume.name).await?;
+        }
+    }
+    Ok(())
 }
 
 /// Returns the state in which the data that was switched to is a backend's own for good.

@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 
 use futures_util::stream::BoxStream;
 
+use crate::model::ResolvedBackend;
 use crate::provider::{ProviderError, async_trait};
 
 /// Locates the database and the files of a backend, both, as Convex lays them out.
@@ -60,6 +61,14 @@ pub enum StagingPlace {
     Volume,
     /// Nowhere: it was switched to already.
     Switched,
+}
+
+/// Refuses to delete the data from before a switch that has not come to its end.
+pub fn unfinished_restore(placement: &ResolvedBackend) -> ProviderError {
+    let name = &placement.name;
+    ProviderError::Unsupported(format!(
+        "the last restore of `{name}` has not come to its end, so the data from before may be needed; restore again first"
+    ))
 }
 
 /// A volume beside that of a backend, until it is switched to.

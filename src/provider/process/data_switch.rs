@@ -59,9 +59,7 @@ impl BackendDir {
             return if is_done { Ok(()) } else { Err(file_error(&next, "found")(ErrorKind::NotFound.into())) };
         }
         // One way back is kept, the last.
-        for old in self.beginning_with(PREVIOUS)? {
-            delete(&old)?;
-        }
+        self.delete_previous()?;
         write_private_file(&self.marker(id), b"")?;
         failpoint::hit("provider.process.switch_marked");
         rename(&self.data(), &self.previous_data(id))?;
@@ -69,6 +67,18 @@ impl BackendDir {
         rename(&next, &self.data())?;
         failpoint::hit("provider.process.data_switched");
         Ok(())
+    }
+
+    /// Deletes the data from before the last switch; false where the data that was switched to has not come up yet.
+    pub(super) fn drop_previous(&self) -> Result<bool, ProviderError> {
+        if !self.beginning_with(MARKER)?.is_empty() {
+            return Ok(false);
+        }
+        self.delete_previous().map(|()| true)
+    }
+
+    fn delete_previous(&self) -> Result<(), ProviderError> {
+        self.beginning_with(PREVIOUS)?.iter().try_for_each(|previous| delete(previous))
     }
 
     /// Notes that the data that was switched to has come up.

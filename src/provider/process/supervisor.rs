@@ -234,6 +234,16 @@ impl Supervisor {
         place.switch_data(snapshot)
     }
 
+    /// Deletes the data from before the last switch; false where that switch has not come to its end.
+    ///
+    /// # Errors
+    /// [`ProviderError`] when something else works on the backend, or a folder cannot be deleted.
+    pub async fn drop_previous(&self, id: &BackendId) -> Result<bool, ProviderError> {
+        let place = self.backend_dir(id)?;
+        let _turn = lock_backend(&place).await?;
+        place.drop_previous()
+    }
+
     /// Stops a backend and puts its data from before into its place again.
     ///
     /// # Errors
