@@ -45,6 +45,7 @@ fn perform(world: &World, lease: &Lease, work: Work, failing: &[OperationStep]) 
             OperationStep::AwaitReady => EffectResult::Ready,
             OperationStep::Stop => EffectResult::Stopped,
             OperationStep::Remove => EffectResult::Removed(None),
+            OperationStep::DropPrevious => EffectResult::PreviousDropped(ProviderState::new()),
             other => panic!("{other:?}"),
         };
         next = world.authority.advance(&mut operation, end, NOW).unwrap();
@@ -111,6 +112,22 @@ fn nothing_is_removed_before_the_last_snapshot_is_there_and_nothing_is_started_a
     world.bring_up(&lease, "dev", put(elsewhere));
     let refused = world.accept(&lease, "plan/refused", "dev", removal(true)).unwrap_err();
     assert_eq!(super::tests::refusal_code(refused), "snapshot.unsupported");
+}
+
+#[test]
+fn data_from_before_a_restore_is_dropped_by_an_operation_that_resumes() {
+    let world = world();
+    let lease = world.lease();
+    world.bring_up(&lease, "dev", put(simulated()));
+    world.started(&lease, "drop/1", Work::DropPrevious {});
+    let (_, resumed) = world.resumed_one();
+    assert!(matches!(resumed, Transition::Perform(Effect::DropPrevious(_))), "{resumed:?}");
+    let (steps, outcome) = perform(&world, &lease, Work::DropPrevious {}, &[]);
+    assert_eq!((steps, code_of(&outcome)), (vec![OperationStep::DropPrevious], ""));
+    let phase = world.authority.view(&project()).unwrap().backends[0].phase;
+    assert_eq!(phase, Phase::Ready);
+    let refused = world.accept(&lease, "drop/2", "never", Work::DropPrevious {}).unwrap_err();
+    assert!(matches!(refused, AuthorityError::Control(ControlError::NoSuchBackend { .. })), "{refused:?}");
 }
 
 #[test]

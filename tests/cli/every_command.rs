@@ -12,7 +12,7 @@ const RELEASE: &str = "precompiled-2026-08-21-652b828";
 
 /// The commands that refuse it, with the words that each needs. `SNAPSHOT` stands for a snapshot that is there, and `OUT` for a
 /// path that is free.
-const REFUSED: [(&str, &[&str]); 37] = [
+const REFUSED: [(&str, &[&str]); 38] = [
     ("plan", &[]),
     ("apply", &["--yes"]),
     ("destroy", &["dev", "--allow-destroy", "dev", "--yes"]),
@@ -33,6 +33,7 @@ const REFUSED: [(&str, &[&str]); 37] = [
     ("archive", &["dev", "--out", "OUT"]),
     ("snapshot create", &["dev"]),
     ("snapshot list", &[]),
+    ("snapshot prune", &["--keep-last", "1", "--yes"]),
     ("snapshot show", &["SNAPSHOT"]),
     ("snapshot verify", &["SNAPSHOT"]),
     ("snapshot export", &["SNAPSHOT", "--out", "OUT"]),
