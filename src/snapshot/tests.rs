@@ -285,3 +285,15 @@ fn a_hostile_folder_is_refused_and_leaves_nothing() {
     world.store.import(out, &silent).unwrap_err();
     assert_eq!(world.store.ids().unwrap().len(), 0);
 }
+
+#[test]
+fn the_size_of_data_counts_what_is_written_beside_the_database() {
+    let data = tempfile::tempdir().unwrap();
+    assert_eq!(super::measure(data.path()), None, "there is no database");
+    fs::create_dir_all(data.path().join("storage/files")).unwrap();
+    for (name, bytes) in [("db.sqlite3", 10), ("db.sqlite3-wal", 5), ("db.sqlite3-shm", 100), ("storage/files/a.blob", 3)] {
+        fs::write(data.path().join(name), vec![0; bytes]).unwrap();
+    }
+    let size = super::measure(data.path()).unwrap();
+    assert_eq!((size.database_bytes, size.files, size.file_bytes), (15, 1, 3));
+}

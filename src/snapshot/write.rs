@@ -10,7 +10,7 @@ use sha2::{Digest, Sha256};
 use super::ProgressFn;
 use super::archive::read_archive;
 use super::chunk::{CHUNK_BYTES, ChunkName};
-use super::copy::{DATABASE_FILE, DatabaseCopy, STORAGE_FOLDER};
+use super::copy::{DATABASE_FILE, DATABASE_FILES, DatabaseCopy, STORAGE_FOLDER};
 use super::error::{SnapshotError, file_error};
 use super::manifest::{FORMAT, ListingEntry, RowEncoding, SnapshotContent, SnapshotManifest};
 use super::store::SnapshotStore;
@@ -299,7 +299,10 @@ fn fill(file: &mut dyn Read, buffer: &mut [u8]) -> io::Result<usize> {
 
 /// Returns what the data in a folder takes; none where that cannot be told, or would take long.
 pub fn measure(data: &Path) -> Option<DataSize> {
-    let mut size = DataSize { database_bytes: fs::metadata(data.join(DATABASE_FILE)).ok()?.len(), ..DataSize::default() };
+    let bytes = |name: &str| fs::metadata(data.join(name)).map(|metadata| metadata.len());
+    let mut size = DataSize { database_bytes: bytes(DATABASE_FILE).ok()?, ..DataSize::default() };
+    // What a running backend has written last is beside its database.
+    size.database_bytes += DATABASE_FILES.iter().skip(1).filter_map(|name| bytes(name).ok()).sum::<u64>();
     let mut folders = vec![data.join(STORAGE_FOLDER)];
     let mut seen = 0;
     while let Some(folder) = folders.pop() {
