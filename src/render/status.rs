@@ -388,6 +388,7 @@ fn operation_line(OperationEntry { id, backend, kind, actor, since, progress, ru
         | OperationKind::Start
         | OperationKind::Forget
         | OperationKind::RotateKey
+        | OperationKind::DropPrevious
         | OperationKind::Snapshot
         | OperationKind::Restore => "; it was interrupted: run the same command again",
     };
