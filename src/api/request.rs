@@ -9,7 +9,8 @@ use serde::{Deserialize, Serialize};
 use super::secret_text::{SecretText, downgrade_consent, move_consent, secret_values};
 use crate::model::{
     Actor, BackendName, BackendSpec, DatabaseReclaim, Diagnostic, DowngradeConsent, FieldPath, MoveConsent, OperationId,
-    OperationKind, ProjectName, Release, ReleaseOrder, Revision, Secret, SnapshotId, StepKey, Timestamp, VolumeReclaim,
+    OperationKind, ProjectName, Release, ReleaseOrder, Revision, RoomClaim, Secret, SnapshotId, StepKey, Timestamp,
+    VolumeReclaim,
 };
 
 /// How long the name of an account or a machine may be, in bytes.
@@ -249,6 +250,9 @@ pub struct Preflight {
     /// The order of the release that is asked for and the one that last ran on the data, where the builds themselves say it.
     #[serde(skip_serializing_if = "Option::is_none", default)]
     pub release_order: Option<ReleaseOrder>,
+    /// What it takes of places that hold only so much, for a look at all requests together.
+    #[serde(skip_serializing_if = "Vec::is_empty", default)]
+    pub room: Vec<RoomClaim>,
 }
 
 /// Says how an operation ended.

@@ -209,10 +209,15 @@ impl<'a> Session<'a> {
         }
         let looks = requests.iter().map(|request| self.control.preflight(&plan.project, request));
         let found: Vec<_> = stream::iter(looks).buffered(PARALLEL_PREFLIGHTS).collect().await;
-        for Preflight { refusals, notes, .. } in found.into_iter().flatten() {
+        let mut claims = Vec::new();
+        for (request, found) in requests.iter().zip(found) {
+            let Ok(Preflight { refusals, notes, room, .. }) = found else { continue };
             plan.refusals.extend(refusals);
             plan.lints.extend(notes);
+            claims.extend(room.into_iter().map(|claim| (request.backend.clone(), claim)));
         }
+        let removes = plan.steps.iter().any(|step| matches!(step.task, Some(Task::Remove { .. })));
+        plan::add_crowded_rooms(plan, &claims, removes);
         plan.refusals.sort();
         plan.digest = plan.compute_digest();
     }

@@ -52,11 +52,12 @@ impl Host {
             found.refusals.extend(place.refusals);
             found.notes.extend(place.notes);
             found.release_order = place.release_order;
+            found.room = place.room;
         }
         found
     }
 
-    /// Asks a provider what it, or the place of a backend, would refuse. What does not answer in time says nothing.
+    /// Asks a provider what it, or the place of a backend, would refuse. What does not answer in time is a note.
     async fn look_at_place(&self, project: &ProjectName, placement: &ResolvedBackend) -> Preflight {
         let mut findings = Findings::default();
         let look = async {
@@ -71,13 +72,18 @@ impl Host {
         };
         let seen = tokio::select! {
             seen = look => seen,
-            () = self.platform.sleep(PREFLIGHT_TIMEOUT) => return findings.preflight,
+            () = self.platform.sleep(PREFLIGHT_TIMEOUT) => {
+                let message = format!("its place could not be looked at within {} s", PREFLIGHT_TIMEOUT.as_secs());
+                findings.note(placement, Diagnostic::new("plan.place_unseen", message));
+                return findings.preflight;
+            }
         };
         match seen {
             Ok(seen) => {
                 seen.refusals.into_iter().for_each(|finding| findings.refuse(placement, finding));
                 seen.notes.into_iter().for_each(|finding| findings.note(placement, finding));
                 findings.preflight.release_order = seen.release_order;
+                findings.preflight.room = seen.room;
             }
             Err(ControlError::Refused(finding) | ControlError::Unsupported(finding)) => findings.refuse(placement, finding),
             Err(_) => {}

@@ -31,6 +31,7 @@ mod quota;
 mod reclaim;
 mod release;
 mod resolved;
+mod room;
 mod route;
 mod route_tls;
 mod secret;
@@ -81,6 +82,7 @@ pub use resolved::{
     CLIENT_SITE_URL, CLIENT_URL, DASHBOARD_URL, DATA_KEYS, DATA_VOLUME, INTERNAL_URL, MOVE_LOCK, NEWEST_BEFORE, NOT_REPLACED,
     PortPair, ProviderState, RELEASE_CREATED, ResolvedBackend, SWITCHED_TO, VOLUME_BEFORE,
 };
+pub use room::{CrowdedRoom, RoomClaim, RoomUnit, crowded_rooms};
 pub use route::{Route, RouteError, RoutePart, routes};
 pub use route_tls::RouteTls;
 pub use secret::{Secret, SecretRef, SecretSource};

@@ -17,6 +17,7 @@ mod quota_search;
 mod reason;
 mod remote_lints;
 mod rename;
+mod room;
 mod staleness;
 mod validate;
 
@@ -39,6 +40,7 @@ pub use limits::destruction_refusals;
 pub use lint::{ENV_FILE_UNNAMED, NOT_OBSERVED, RENAME_UNDECLARED, SECRET_MISSING, SECRET_NOT_COMPARED, missing_binary};
 pub use moves::PlannedMove;
 pub use reason::Reason;
+pub use room::add_crowded_rooms;
 pub use staleness::still_matches;
 pub use validate::{PlanError, validate};
 

@@ -28,7 +28,7 @@ use kit::data_place::{DataPlace, DataVolume, DatabasePlace, StagedVolume, Stagin
 
 use crate::model::{
     BackendId, BackendName, BackendSpec, Diagnostic, Observation, ProjectName, ProviderKind, ProviderState, ReleaseOrder,
-    ResolvedBackend, SnapshotId,
+    ResolvedBackend, RoomClaim, SnapshotId,
 };
 
 /// A backend that is at its place, and that its provider cannot know to be recorded.
@@ -49,6 +49,8 @@ pub struct PlaceFindings {
     pub notes: Vec<Diagnostic>,
     /// The order of the build that would run and the one that last ran on the data, where the builds themselves say it.
     pub release_order: Option<ReleaseOrder>,
+    /// What it takes of what its place has only so much of.
+    pub room: Vec<RoomClaim>,
 }
 
 /// One kind of place where backends run. Every verb may be repeated at any time and ends in the same state.

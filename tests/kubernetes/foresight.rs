@@ -1,5 +1,7 @@
 //! What a plan says before anything is made: room, admission, and what the account may not see.
 
+use fixture::wait_until;
+
 use crate::cluster_or_skip;
 use crate::commands::ONE;
 use crate::rig::{Cluster, Project};
@@ -11,7 +13,7 @@ fn refused(project: &Project, code: &str, words: &str) {
     let refusal = &document["refusals"][0];
     assert_eq!(refusal["code"], code, "{run}");
     assert!(refusal["message"].as_str().unwrap().contains(words), "{run}");
-    assert!(project.get("statefulsets").is_empty() || project.get("pods").len() == 1);
+    assert_eq!(project.get("statefulsets").len(), project.get("pods").len());
 }
 
 fn lints(project: &Project) -> Vec<String> {
@@ -22,7 +24,7 @@ fn lints(project: &Project) -> Vec<String> {
 }
 
 /// Applies an object of the whole cluster or of a namespace.
-fn put(project: &Project, object: &str) {
+pub(crate) fn put(project: &Project, object: &str) {
     project.world.write("object.json", object);
     project.kubectl(&["apply", "-f", project.world.folder.join("object.json").to_str().unwrap()]);
 }
@@ -105,4 +107,27 @@ fn no_cluster_is_not_known_and_refuses_no_plan() {
     let mut project = Project::new(cluster, ONE);
     project.world.set("KUBECONFIG", "/nonexistent/config");
     assert_eq!(lints(&project), ["kubernetes.unseen"]);
+}
+
+#[test]
+fn what_fits_alone_and_not_together_is_told_by_the_plan() {
+    let two = format!("{ONE}{}", ONE.replace("backends.dev", "backends.two"));
+    let project = Project::new(cluster_or_skip!(), &two);
+    project.kubectl(&["create", "quota", "team", "--hard=limits.memory=200Mi,persistentvolumeclaims=5"]);
+    refused(&project, "plan.no_room", "`dev`, `two` together need 256 MiB of limits.memory, and the quota `team`");
+    project.kubectl(&["delete", "quota", "team"]);
+    project.kubectl(&["create", "quota", "team", "--hard=limits.memory=256Mi,limits.cpu=1"]);
+    project.world.apply();
+    // What runs is replaced, so it counts as far as it grows.
+    project.manifest(&two.replace("128 MiB", "192 MiB"));
+    project.kubectl(&["delete", "quota", "team"]);
+    project.kubectl(&["create", "quota", "team", "--hard=limits.memory=340Mi,limits.cpu=1"]);
+    wait_until("the quota is counted", || {
+        project.kubectl(&["get", "quota", "team", "-o", "jsonpath={.status.used.limits\\.memory}"]) == "256Mi"
+    });
+    refused(&project, "plan.no_room", "together need 128 MiB of limits.memory, and the quota `team`");
+    // All nodes together are told as a warning: there may be more of them.
+    project.kubectl(&["delete", "quota", "team"]);
+    project.manifest(&two.replace("cpus = 0.2", "cpus = 1.6").replace("128 MiB", "192 MiB"));
+    assert!(project.world.run_expecting(0, &["plan"]).out.contains("all nodes of the cluster together"));
 }

@@ -26,7 +26,14 @@ const SOME_ADDRESS: &str = "192.0.2.1";
 
 /// Asks a cluster what it would refuse of a backend.
 pub(super) async fn look(cluster: &Cluster, resolved: &ResolvedBackend, namespace: &str, missing: &[Right]) -> PlaceFindings {
-    let mut look = Look { cluster, namespace, resolved: named(resolved), found: PlaceFindings::default() };
+    let mut look = Look {
+        cluster,
+        namespace,
+        resolved: named(resolved),
+        found: PlaceFindings::default(),
+        nodes: Vec::new(),
+        quotas: Vec::new(),
+    };
     if !missing.is_empty() {
         // Without them the trials would say nothing else.
         look.refuse(&KubernetesError::RightsMissing { namespace: namespace.to_owned(), rules: rights::rules_text(missing) });
@@ -51,6 +58,9 @@ struct Look<'a> {
     namespace: &'a str,
     resolved: ResolvedBackend,
     found: PlaceFindings,
+    /// What the account sees of the room that all backends share.
+    nodes: Vec<Value>,
+    quotas: Vec<Value>,
 }
 
 impl Look<'_> {
@@ -113,12 +123,13 @@ impl Look<'_> {
             Some(nodes) => {
                 let short = fit::no_node(template, &nodes).map(|text| Diagnostic::new("kubernetes.no_node", text));
                 self.found.notes.extend(short);
+                self.nodes = nodes;
             }
             None => unknown.push("nodes"),
         }
+        self.quotas = known(self.cluster.list(Kind::Quota, self.namespace, "").await)?.unwrap_or_default();
         if let Some(pod) = seen.pod()
-            && let Some(quotas) = known(self.cluster.list(Kind::Quota, self.namespace, "").await)?
-            && let Some(reason) = fit::over_quota(template, pod, &quotas)
+            && let Some(reason) = fit::over_quota(template, pod, &self.quotas)
         {
             self.refuse(&KubernetesError::NoRoom { reason });
         }
@@ -181,6 +192,9 @@ impl Look<'_> {
         for error in answers.into_iter().filter_map(Result::err) {
             self.judge(&error, false);
         }
+        let claim = Some(&objects.claim).filter(|_| seen.all(Kind::Claim).next().is_none());
+        let made = tried.as_ref().unwrap_or(&pod);
+        self.found.room = fit::Demand { pod: made, running: seen.pod(), claim }.room(namespace, &self.quotas, &self.nodes);
         match tried {
             Ok(made) => self.found.notes.extend(given_limits(&pod, &made)),
             // A quota counts the Pod that it would replace as well.
