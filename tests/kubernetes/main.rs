@@ -13,5 +13,6 @@ mod crash;
 mod data;
 mod exposure;
 mod foresight;
+mod hostile;
 mod import;
 mod rig;

@@ -54,7 +54,7 @@ pub(super) fn run(context: &Context, command: Command) -> Result<Exit, AppError>
         Command::Schema(args) => schema::run(context, &args),
         Command::Completions(args) => completions::run(context, &args),
         Command::Skill(args) => skill::run(context, &args),
-        Command::Key(Key { command: KeyCommand::Rotate(args) }) => runtime()?.block_on(rotate::run(context, &args)),
+        Command::Key(Key { command: KeyCommand::Rotate(args) }) => run_to_end(rotate::run(context, &args)),
         Command::Key(Key { command: KeyCommand::RotateMaster(args) }) => rotate_master::run(context, &args),
         Command::Key(args) => key::run(context, &args),
         Command::Kubernetes(args) => kubernetes::run(context, &args),
@@ -65,8 +65,16 @@ pub(super) fn run(context: &Context, command: Command) -> Result<Exit, AppError>
             let message = "`simulate-backend` must be the first word: everything after it belongs to the backend";
             Err(AppError::new(Exit::Usage, Diagnostic::new("usage.simulate_backend", message)))
         }
-        command => runtime()?.block_on(run_async(context, command)),
+        command => run_to_end(run_async(context, command)),
     }
+}
+
+/// Runs a command until it is done. A thread that waits for a file or a program that never answers does not keep it.
+fn run_to_end(command: impl Future<Output = Result<Exit, AppError>>) -> Result<Exit, AppError> {
+    let runtime = runtime()?;
+    let exit = runtime.block_on(command);
+    runtime.shutdown_timeout(SHUTDOWN_WITHIN);
+    exit
 }
 
 async fn run_async(context: &Context, command: Command) -> Result<Exit, AppError> {
@@ -115,6 +123,8 @@ async fn require_own_or_typed(context: &Context, project: &ProjectName, desired:
     require_ownership(context.control(desired)?, project, desired).await
 }
 
+/// How long what is still written when a command ends may take.
+const SHUTDOWN_WITHIN: std::time::Duration = std::time::Duration::from_secs(3);
 /// How many descriptors a runtime takes at once, with room for what it opens lazily.
 const RUNTIME_DESCRIPTORS: usize = 16;
 

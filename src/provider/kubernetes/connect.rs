@@ -1,26 +1,21 @@
 //! From a kubeconfig, or the account of a Pod, to a cluster.
 //!
-//! A kubeconfig may name a program that hands out credentials; which one is said before it is run. Must not do: use a context
-//! that an operator did not allow.
+//! Must not do: use a context that an operator did not allow.
 
 use std::net::IpAddr;
 use std::path::Path;
-use std::time::Duration;
+use std::sync::Arc;
 
-use kube::config::{KubeConfigOptions, Kubeconfig};
-use kube::{Client, Config};
+use kube::Config;
+use kube::config::Kubeconfig;
 
 use super::cluster::Cluster;
 use super::error::KubernetesError;
+use super::session::{Opened, Session};
 use crate::convex::release::{BACKEND_IMAGE, DASHBOARD_IMAGE};
-use crate::model::error_chain;
 use crate::model::kubernetes::{Exposure, KubernetesSettings};
 use crate::provider::ProviderError;
 use crate::provider::kit::image_reference::ImagePolicy;
-use crate::system::OWN_SECRET_VARIABLES;
-
-/// How long a connection may take.
-const CONNECT_WITHIN: Duration = Duration::from_secs(10);
 
 /// What a manifest may name.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -93,26 +88,8 @@ impl ClusterPolicy {
 /// Connects to the cluster of a context; to the current one where none is named, and to the cluster that this process runs in
 /// where there is no kubeconfig.
 pub(super) async fn connect(kubeconfig: Option<&Path>, context: Option<&str>) -> Result<Cluster, KubernetesError> {
-    // Two of the libraries here would each choose another provider of cryptography.
-    let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
-    let (mut config, plugin, is_inside) = match kubeconfig.map_or_else(Kubeconfig::read, Kubeconfig::read_from) {
-        Ok(mut file) => {
-            keep_secrets_from_plugins(&mut file);
-            let plugin = plugin_of(&file, context);
-            let options = KubeConfigOptions { context: context.map(str::to_owned), ..KubeConfigOptions::default() };
-            let config = Config::from_custom_kubeconfig(file, &options).await;
-            (config.map_err(|error| KubernetesError::NoCluster { reason: error_chain(&error) })?, plugin, false)
-        }
-        Err(error) => match Config::incluster() {
-            Ok(config) if context.is_none() => (config, None, true),
-            _ => return Err(KubernetesError::NoCluster { reason: error_chain(&error) }),
-        },
-    };
-    config.default_retry = false;
-    config.connect_timeout = Some(CONNECT_WITHIN);
-    let (server, namespace) = (config.cluster_url.to_string(), config.default_namespace.clone());
-    let client = Client::try_from(config).map_err(|error| KubernetesError::NoCluster { reason: error_chain(&error) })?;
-    Ok(Cluster::new(client, server.trim_end_matches('/').to_owned(), namespace, plugin, is_inside))
+    let (session, Opened { server, namespace, plugin, is_inside, .. }) = Session::open(kubeconfig, context).await?;
+    Ok(Cluster::new(Arc::new(session), server.trim_end_matches('/').to_owned(), namespace, plugin, is_inside))
 }
 
 /// Returns the namespace of a context, as the kubeconfig or the account of a Pod says it; none where there is neither. No
@@ -125,27 +102,6 @@ pub(super) fn default_namespace(kubeconfig: Option<&Path>, context: Option<&str>
     let named = file.contexts.iter().find(|named| named.name == name)?;
     let namespace = named.context.as_ref().and_then(|context| context.namespace.clone());
     Some(namespace.unwrap_or_else(|| "default".to_owned()))
-}
-
-/// Keeps the secrets of this process out of the environment of programs that hand out credentials.
-fn keep_secrets_from_plugins(file: &mut Kubeconfig) {
-    for user in file.auth_infos.iter_mut().filter_map(|named| named.auth_info.as_mut()) {
-        if let Some(program) = &mut user.exec {
-            program.drop_env = Some(OWN_SECRET_VARIABLES.map(str::to_owned).into());
-        }
-        if let Some(provider) = &mut user.auth_provider {
-            provider.config.insert("cmd-drop-env".to_owned(), OWN_SECRET_VARIABLES.join(" "));
-        }
-    }
-}
-
-/// Returns the program that a context's user gets credentials from.
-fn plugin_of(file: &Kubeconfig, context: Option<&str>) -> Option<String> {
-    let context = context.or(file.current_context.as_deref())?;
-    let context = file.contexts.iter().find(|named| named.name == context)?.context.as_ref()?;
-    let user = context.user.as_deref()?;
-    let user = file.auth_infos.iter().find(|named| named.name == user)?.auth_info.as_ref()?;
-    user.exec.as_ref()?.command.clone()
 }
 
 #[cfg(test)]
@@ -181,21 +137,6 @@ mod tests {
             assert_eq!(listed(&["10.0.0.1"]).check_settings(&settings).is_ok(), stays_inside, "{word}");
             assert!(listed(&["0.0.0.0"]).check_settings(&settings).is_ok(), "{word}");
             assert!(ClusterPolicy::Any.check_settings(&settings).is_ok(), "{word}");
-        }
-    }
-
-    #[test]
-    fn programs_of_a_kubeconfig_inherit_no_secret_of_ours() {
-        let text = "users:\n- name: a\n  user:\n    exec: { command: plugin }\n- name: b\n  user:\n    auth-provider: \
-                    { name: gcp, config: { cmd-path: plugin, cmd-drop-env: NOTHING } }\n- name: c\n  user: { token: x }\n";
-        let mut file = Kubeconfig::from_yaml(text).unwrap();
-        keep_secrets_from_plugins(&mut file);
-        let user = |index: usize| file.auth_infos[index].auth_info.as_ref().unwrap();
-        let dropped = user(0).exec.as_ref().unwrap().drop_env.clone().unwrap();
-        let also = user(1).auth_provider.as_ref().unwrap().config["cmd-drop-env"].clone();
-        for name in OWN_SECRET_VARIABLES {
-            assert!(dropped.iter().any(|dropped| dropped == name), "{name}");
-            assert!(also.split(' ').any(|dropped| dropped == name), "{name}");
         }
     }
 }

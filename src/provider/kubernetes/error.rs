@@ -164,6 +164,14 @@ impl KubernetesError {
                 format!("see what made it, and end that\n    kubectl -n {namespace} describe pod {pod}")
             }
             Self::NotReady { log, .. } if !log.is_empty() => format!("its log ends with\n    {}", log.join("\n    ")),
+            Self::Refused { reason, .. } if reason.contains("failed calling webhook") => {
+                "the cluster asks that webhook before it stores anything, and it does not answer: have it run again, or see who asks it \
+                 with\n    kubectl get validatingwebhookconfigurations,mutatingwebhookconfigurations"
+                    .to_owned()
+            }
+            Self::Refused { reason, .. } if reason.contains("field not declared in schema") => {
+                "the API server is older than this field; see its version with\n    kubectl version".to_owned()
+            }
             Self::Refused { .. } | Self::NoRoom { .. } | Self::NotReady { .. } | Self::NoAddress { .. } => return None,
         })
     }

@@ -28,7 +28,8 @@ pub(super) struct ContainerOf {
 /// # Errors
 /// Why it was not run, or that it failed.
 pub(super) async fn run(cluster: &Cluster, place: &ContainerOf, command: &[&str]) -> Result<String, String> {
-    let pods: Api<Pod> = Api::namespaced(cluster.client.clone(), &place.namespace);
+    let client = cluster.client().await.map_err(|error| error.to_string())?;
+    let pods: Api<Pod> = Api::namespaced(client, &place.namespace);
     let attached = AttachParams::default().container(&place.container).stdout(true).stderr(false);
     let running = async {
         let opened = pods.exec(&place.pod, command.iter().copied(), &attached).await;

@@ -92,6 +92,11 @@ impl Kind {
         self.names().2
     }
 
+    /// Returns whether every API server has it: the definitions of others are installed.
+    pub(super) fn is_built_in(self) -> bool {
+        self != Self::HttpRoute
+    }
+
     fn is_namespaced(self) -> bool {
         !matches!(self, Self::Namespace | Self::Node | Self::Volume | Self::StorageClass | Self::AccessReview)
     }

@@ -46,7 +46,8 @@ impl Relay for PodPort {
     }
 
     async fn relay(&self, mut connection: TcpStream) -> Result<(), String> {
-        let pods: Api<Pod> = Api::namespaced(self.cluster.client.clone(), &self.namespace);
+        let client = self.cluster.client().await.map_err(|error| error.to_string())?;
+        let pods: Api<Pod> = Api::namespaced(client, &self.namespace);
         let ports = [self.port];
         let opening = tokio::time::timeout(OPEN_WITHIN, pods.portforward(&self.pod, &ports));
         let mut forwarder = match opening.await {
