@@ -16,3 +16,4 @@ mod foresight;
 mod hostile;
 mod import;
 mod rig;
+mod rights;

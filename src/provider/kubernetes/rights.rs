@@ -21,21 +21,25 @@ struct Rule {
 }
 
 /// The rules of every backend.
-const RULES: [Rule; 6] = [
+const RULES: [Rule; 7] = [
     Rule { group: "", resources: &["secrets", "services", "persistentvolumeclaims"], verbs: &KEEP },
     Rule { group: "apps", resources: &["statefulsets", "deployments"], verbs: &KEEP },
     Rule { group: "networking.k8s.io", resources: &["ingresses", "networkpolicies"], verbs: &KEEP },
     Rule { group: "", resources: &["pods"], verbs: &["get", "list", "delete"] },
-    Rule { group: "", resources: &["pods/log", "events", "resourcequotas"], verbs: &["get", "list"] },
+    Rule { group: "", resources: &["pods/log"], verbs: &["get"] },
+    Rule { group: "", resources: &["events", "resourcequotas"], verbs: &["list"] },
     // The way of this program to a backend goes through the API server.
     Rule { group: "", resources: &["pods/portforward"], verbs: &["get", "create"] },
 ];
 /// The rules that some clusters or some backends do without.
-const OPTIONAL: [Rule; 3] = [
+const OPTIONAL: [Rule; 5] = [
     Rule { group: "gateway.networking.k8s.io", resources: &["httproutes"], verbs: &KEEP },
     Rule { group: "", resources: &["pods/resize"], verbs: &["patch"] },
     // Admission looks at a Pod as a trial only: who may create a StatefulSet has Pods anyway.
     Rule { group: "", resources: &["pods"], verbs: &["create"] },
+    // An import reads variables there, and ends the Pod that it takes over in order.
+    Rule { group: "", resources: &["configmaps"], verbs: &["get"] },
+    Rule { group: "", resources: &["pods/exec"], verbs: &["get", "create"] },
 ];
 
 /// Returns the least Role that the provider works with, as YAML that can be applied.
