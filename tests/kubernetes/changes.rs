@@ -1,7 +1,10 @@
 //! Changes by hand: each is found by its name, and put right by an apply.
 
+use fixture::wait_until;
+
 use crate::cluster_or_skip;
 use crate::commands::ONE;
+use crate::foresight::put;
 use crate::rig::{BACKEND_TWO, Project};
 
 /// Makes a change, and checks that it is found and put right.
@@ -71,4 +74,45 @@ fn what_others_add_is_named_and_left() {
     assert!(!run.out.contains("hunter2") && !run.err.contains("hunter2"), "{run}");
     project.kubectl(&["set", "env", &set, "TOKEN-"]);
     assert_eq!(project.drift(), Vec::<String>::new());
+}
+
+#[test]
+fn an_autoscaler_is_named() {
+    let project = Project::new(cluster_or_skip!(), ONE);
+    project.world.apply();
+    let set = project.name_of("statefulsets");
+    let scaler = serde_json::json!({
+        "apiVersion": "autoscaling/v2",
+        "kind": "HorizontalPodAutoscaler",
+        "metadata": { "name": "eager" },
+        "spec": {
+            "scaleTargetRef": { "apiVersion": "apps/v1", "kind": "StatefulSet", "name": set }, "minReplicas": 2, "maxReplicas": 3,
+        },
+    });
+    put(&project, &scaler.to_string());
+    wait_until("it scales", || project.one("statefulsets")["spec"]["replicas"] == 2);
+    let run = project.world.run_expecting(3, &["drift"]);
+    assert!(run.out.contains("the HorizontalPodAutoscaler `eager`"), "{run}");
+    project.kubectl(&["delete", "hpa", "eager"]);
+    project.world.apply();
+    wait_until("one Pod is left", || project.get("pods").len() == 1);
+    project.world.assert_converged();
+}
+
+#[test]
+fn another_build_under_the_same_name_is_drift() {
+    let cluster = cluster_or_skip!();
+    let image = "docker.io/convexinfra-test/backend:moving";
+    cluster.load(image, "");
+    let project = Project::new(cluster, "");
+    project.manifest(&ONE.replace("PLACE", &format!("namespace = \"{}\"\nimage = \"{image}\"", project.name)));
+    project.world.apply();
+    project.world.assert_converged();
+    // Another build of it lies on the node, which the next Pod is made of.
+    cluster.load(image, "another");
+    project.kubectl(&["delete", "pod", &project.name_of("pods")]);
+    project.until_ready();
+    assert_eq!(project.drift(), ["pod.image_digest"]);
+    project.world.apply();
+    project.world.assert_converged();
 }

@@ -26,6 +26,7 @@ fn a_claim_that_is_deleted_under_its_pod_is_an_alarm_and_an_apply_saves_its_volu
     let claim = project.name_of("persistentvolumeclaims");
     project.kubectl(&["delete", "persistentvolumeclaim", &claim, "--wait=false"]);
     assert_eq!(project.drift(), ["claim"]);
+    assert!(project.world.run(&["status"]).out.contains("is being deleted"), "{}", project.world.run(&["status"]));
     project.world.apply();
     assert_eq!(project.shell("cat /convex/data/mark"), "kept");
     project.world.assert_converged();

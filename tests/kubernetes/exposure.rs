@@ -139,3 +139,18 @@ fn rendered_objects_run_under_another_manager() {
         project.cluster.try_kubectl(&["--namespace", &project.name, "diff", "--server-side", "-f", &path("objects.yaml")]);
     assert!(differs.is_ok(), "{differs:?}");
 }
+
+#[test]
+fn an_ingress_from_before_for_the_same_host_is_named() {
+    let origins = "origins = { api = \"https://api.example.com\", site = \"https://example.com\" }\n";
+    let blocks = ONE.replace("[backends.dev]\n", &format!("[backends.dev]\n{origins}"));
+    let project = Project::new(cluster_or_skip!(), &format!("{blocks}expose = \"ingress\"\ningress_class = \"nginx\"\n"));
+    project.kubectl(&["create", "ingress", "old", "--class=nginx", "--rule=api.example.com/*=convex:3210"]);
+    let run = project.world.run_expecting(0, &["plan"]);
+    assert!(run.out.contains("the Ingress `old` answers for `api.example.com` as well"), "{run}");
+    project.world.apply();
+    project.kubectl(&["delete", "ingress", "old"]);
+    project.manifest(&format!("{blocks}expose = \"ingress\"\ningress_class = \"traefik\"\n"));
+    let run = project.world.run_expecting(0, &["plan"]);
+    assert!(!run.out.contains("kubernetes.host_shared"), "{run}");
+}

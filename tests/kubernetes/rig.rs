@@ -69,7 +69,7 @@ fn unique(word: &str) -> String {
 
 impl Cluster {
     /// Puts the stand-in for the official image on the node, under a name.
-    fn load(&self, name: &str, kind: &str) {
+    pub(crate) fn load(&self, name: &str, kind: &str) {
         let folder = tempfile::tempdir().unwrap();
         let tar = folder.path().join("image.tar");
         let tar = tar.to_str().unwrap();

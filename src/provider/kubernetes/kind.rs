@@ -22,12 +22,13 @@ pub(super) enum Kind {
     Deployment,
     Ingress,
     NetworkPolicy,
+    Autoscaler,
     HttpRoute,
     AccessReview,
 }
 
 impl Kind {
-    const ALL: [Self; 17] = [
+    const ALL: [Self; 18] = [
         Self::Namespace,
         Self::Node,
         Self::Volume,
@@ -43,6 +44,7 @@ impl Kind {
         Self::Deployment,
         Self::Ingress,
         Self::NetworkPolicy,
+        Self::Autoscaler,
         Self::HttpRoute,
         Self::AccessReview,
     ];
@@ -65,6 +67,7 @@ impl Kind {
             Self::Deployment => ("apps/v1", "Deployment", "deployments"),
             Self::Ingress => ("networking.k8s.io/v1", "Ingress", "ingresses"),
             Self::NetworkPolicy => ("networking.k8s.io/v1", "NetworkPolicy", "networkpolicies"),
+            Self::Autoscaler => ("autoscaling/v2", "HorizontalPodAutoscaler", "horizontalpodautoscalers"),
             Self::HttpRoute => ("gateway.networking.k8s.io/v1", "HTTPRoute", "httproutes"),
             Self::AccessReview => ("authorization.k8s.io/v1", "SelfSubjectAccessReview", "selfsubjectaccessreviews"),
         }
@@ -90,6 +93,12 @@ impl Kind {
     /// Returns the word for them in URLs and rights.
     pub(super) fn plural(self) -> &'static str {
         self.names().2
+    }
+
+    /// Returns an item of a list with its kind, which a list says once for all of them.
+    pub(super) fn named(self, mut item: Value) -> Value {
+        item["kind"] = Value::from(self.noun());
+        item
     }
 
     /// Returns whether every API server has it: the definitions of others are installed.

@@ -7,6 +7,7 @@
 //! `render` and `diff` are pure; `cluster` is the only conversation with the API server; `ensure`, `rollout`, `observe` and
 //! `remove` are thin between them.
 
+mod autoscaler;
 mod cluster;
 mod connect;
 mod diff;
@@ -16,6 +17,7 @@ mod exec;
 mod exposure;
 mod fit;
 mod gitops;
+mod hosts;
 mod identity;
 mod image;
 mod import;

@@ -3,19 +3,23 @@
 
 use serde_json::Value;
 
+use super::autoscaler::autoscalers_of;
 use super::cluster::Cluster;
 use super::diff::{container_differs, diff, drift};
 use super::exposure::{ClusterAddress, IngressController};
 use super::inventory::{Inventory, is_terminating, require_namespace};
 use super::kind::Kind;
 use super::labels::{ObjectNames, foreign_owner};
+use super::pod::moved_image;
 use super::pod_state::{PodState, last_end_of, pod_state};
 use super::render::{Objects, RenderInput, claim_over, render};
 use super::rollout::{is_made_from, resources_differ, warnings_of};
 use super::takeover::{self, Predecessor};
 use super::{ensure, identity, image, quantity, volume};
 use crate::model::kubernetes::Exposure;
-use crate::model::{CLIENT_SITE_URL, CLIENT_URL, DataState, Endpoints, FieldDrift, Observation, ResolvedBackend, RunState};
+use crate::model::{
+    CLIENT_SITE_URL, CLIENT_URL, DataState, Endpoints, FieldDrift, Observation, ResolvedBackend, RunState, UNMANAGED_PREFIX,
+};
 use crate::provider::ProviderError;
 use crate::provider::kit::redact::Redactor;
 
@@ -50,8 +54,16 @@ pub(super) async fn observe(
         data = DataState::Present;
         notes.push(format!("its claim is gone, and its volume `{kept}` was kept: an apply takes it up"));
     }
+    if seen.get(Kind::StatefulSet, names.backend()).is_some_and(|set| set["spec"]["replicas"].as_u64() > Some(1)) {
+        for scaler in autoscalers_of(cluster, namespace, Kind::StatefulSet, names.backend()).await? {
+            let observed =
+                format!("the HorizontalPodAutoscaler `{scaler}` scales it, and a second Pod has no claim: delete it");
+            drift_found.push(drift(&format!("{UNMANAGED_PREFIX}statefulset.autoscaler"), "none", observed));
+        }
+    }
     if let Some(claim) = seen.get(Kind::Claim, &names.claim()) {
         drift_found.extend(claim_drift(claim));
+        notes.extend(claim_alarm(resolved, claim));
         notes.extend(growth_note(claim));
     }
     for writer in takeover::other_writers(cluster, resolved, namespace).await? {
@@ -161,6 +173,9 @@ async fn run_state(
             found.push(drift("pod.resources", "as in its template", "other amounts"));
         }
     }
+    if let Some((before, now)) = moved_image(pod, &resolved.provider_state) {
+        found.push(drift("pod.image_digest", before, now));
+    }
     let extra = seen.all(Kind::Pod).filter(|other| {
         other["metadata"]["name"] != pod["metadata"]["name"] && other["metadata"]["labels"] == pod["metadata"]["labels"]
     });
@@ -193,6 +208,18 @@ fn claim_drift(claim: &Value) -> Option<FieldDrift> {
         return Some(drift("claim", "kept", observed));
     }
     (claim["status"]["phase"] == "Lost").then(|| drift("claim", "bound to its volume", "its volume is gone"))
+}
+
+/// Says that data is about to be lost, and what saves it.
+fn claim_alarm(resolved: &ResolvedBackend, claim: &Value) -> Option<String> {
+    let name = claim["metadata"]["name"].as_str().unwrap_or_default();
+    is_terminating(claim).then(|| {
+        format!(
+            "ALARM: the claim `{name}` of `{}` is being deleted, and its data may go with it when its Pod ends; save it with\n    \
+             convexinfra apply",
+            resolved.name
+        )
+    })
 }
 
 /// Says that a volume is not as large as was asked for yet.

@@ -199,10 +199,27 @@ fn require_reachable(resolved: &ResolvedBackend) -> Result<(), ProviderError> {
 
 /// The key under which the digest of the image that runs is noted, for people and for the next release.
 pub(super) const IMAGE_ID: &str = "image_id";
+/// The key of the provider state with the name of that image.
+const IMAGE: &str = "image";
 
 /// Returns what is to be remembered of the image that a Pod runs.
 pub(super) fn note_image(pod: &Value, state: &mut ProviderState) {
     let statuses = pod["status"]["containerStatuses"].as_array();
     let running = statuses.into_iter().flatten().find(|status| status["name"] == CONTAINER);
-    state.extend(running.and_then(|status| status["imageID"].as_str()).map(|id| (IMAGE_ID.to_owned(), id.to_owned())));
+    let id = running.and_then(|status| status["imageID"].as_str()).filter(|id| !id.is_empty());
+    state.extend(id.map(|id| (IMAGE_ID.to_owned(), id.to_owned())));
+    let container = pod["spec"]["containers"].as_array().into_iter().flatten().find(|container| container["name"] == CONTAINER);
+    state.extend(container.and_then(|container| container["image"].as_str()).map(|image| (IMAGE.to_owned(), image.to_owned())));
+}
+
+/// Returns the build that was noted and the one that a Pod runs, where they differ under one name: a tag that was moved, and
+/// fetched again by another node.
+pub(super) fn moved_image(pod: &Value, state: &ProviderState) -> Option<(String, String)> {
+    let mut runs = ProviderState::new();
+    note_image(pod, &mut runs);
+    let (before, now) = (state.get(IMAGE_ID)?, runs.get(IMAGE_ID)?);
+    // A node says the same build in several ways: with its repository, and without.
+    let digest = |id: &str| id.rsplit_once('@').map_or(id, |(_, digest)| digest).to_owned();
+    let is_moved = state.get(IMAGE) == runs.get(IMAGE) && digest(before) != digest(now);
+    is_moved.then(|| (digest(before), digest(now)))
 }

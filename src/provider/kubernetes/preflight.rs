@@ -7,6 +7,7 @@ use super::cluster::{Cluster, Run};
 use super::ensure::{database_ca, is_changed_key, require_ours};
 use super::error::KubernetesError;
 use super::exposure::ClusterAddress;
+use super::hosts::shared_hosts;
 use super::inventory::{Inventory, is_terminating};
 use super::kind::Kind;
 use super::labels::ADOPTED_CLAIM;
@@ -71,6 +72,7 @@ impl Look<'_> {
         let seen = takeover::inventory(self.cluster, &self.resolved, self.namespace).await?;
         let Some(objects) = self.objects() else { return Ok(()) };
         self.look_for_room(&objects, &seen).await?;
+        self.look_for_shared_hosts(&objects).await?;
         self.try_objects(&objects, &seen).await;
         Ok(())
     }
@@ -147,6 +149,21 @@ impl Look<'_> {
             let message =
                 format!("the account may not see {}, so whether it fits there shows when it is made", unknown.join(" or "));
             self.found.notes.push(Diagnostic::new("kubernetes.room_unknown", message));
+        }
+        Ok(())
+    }
+
+    /// Notes what else of the namespace answers for a host of the backend.
+    async fn look_for_shared_hosts(&mut self, objects: &Objects) -> Result<(), KubernetesError> {
+        for kind in [Kind::Ingress, Kind::HttpRoute] {
+            let own: Vec<&Value> = objects.all().filter(|object| object["kind"] == kind.noun()).collect();
+            if !own.is_empty()
+                && let Ok(others) = self.cluster.list(kind, self.namespace, "").await
+            {
+                // The items of a list do not say their kind.
+                let others: Vec<Value> = others.into_iter().map(|other| kind.named(other)).collect();
+                self.found.notes.extend(shared_hosts(own.into_iter(), &others, self.resolved.id.as_str()));
+            }
         }
         Ok(())
     }

@@ -32,7 +32,7 @@ const RULES: [Rule; 7] = [
     Rule { group: "", resources: &["pods/portforward"], verbs: &["get", "create"] },
 ];
 /// The rules that some clusters or some backends do without.
-const OPTIONAL: [Rule; 5] = [
+const OPTIONAL: [Rule; 6] = [
     Rule { group: "gateway.networking.k8s.io", resources: &["httproutes"], verbs: &KEEP },
     Rule { group: "", resources: &["pods/resize"], verbs: &["patch"] },
     // Admission looks at a Pod as a trial only: who may create a StatefulSet has Pods anyway.
@@ -40,6 +40,8 @@ const OPTIONAL: [Rule; 5] = [
     // An import reads variables there, and ends the Pod that it takes over in order.
     Rule { group: "", resources: &["configmaps"], verbs: &["get"] },
     Rule { group: "", resources: &["pods/exec"], verbs: &["get", "create"] },
+    // What scales a backend is named.
+    Rule { group: "autoscaling", resources: &["horizontalpodautoscalers"], verbs: &["list"] },
 ];
 
 /// Returns the least Role that the provider works with, as YAML that can be applied.

@@ -19,6 +19,7 @@ use serde_json::Value;
 use self::variables::Sources;
 use self::ways::Ways;
 use self::workload::Workload;
+use super::autoscaler::autoscalers_of;
 use super::cluster::Cluster;
 use super::exec::{self, ContainerOf};
 use super::inventory::{is_terminating, require_namespace};
@@ -194,6 +195,8 @@ impl Kubernetes {
         let mut dropped = workload.dropped(container);
         dropped.extend(launch.inexpressible.iter().chain(&variables.unknown).cloned());
         dropped.extend(launch.without_effect.iter().cloned());
+        let scalers = autoscalers_of(cluster, namespace, kind.kind(), &asked.name).await?;
+        dropped.extend(scalers.iter().map(|scaler| format!("HorizontalPodAutoscaler {scaler}")));
         let mut launch = launch;
         for origin in [&mut launch.origins.0, &mut launch.origins.1] {
             origin.take_if(|origin| is_local_url(origin));
