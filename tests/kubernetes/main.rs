@@ -9,6 +9,7 @@
 
 mod changes;
 mod commands;
+mod control_plane;
 mod crash;
 mod data;
 mod exposure;

@@ -20,7 +20,7 @@ pub(crate) const BROKEN: &str = "docker.io/convexinfra-test/backend:broken";
 
 /// A cluster of the project's own.
 pub(crate) struct Cluster {
-    folder: PathBuf,
+    pub(crate) folder: PathBuf,
 }
 
 /// The cluster; none where there is none to test with, which is said once.
@@ -44,7 +44,7 @@ fn prepare() -> Option<Cluster> {
     Some(cluster)
 }
 
-fn script(name: &str, words: &[&str]) {
+pub(crate) fn script(name: &str, words: &[&str]) {
     let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/kubernetes").join(name);
     let output = Command::new(path).args(words).stdin(Stdio::null()).output().unwrap();
     assert!(output.status.success(), "{name} {words:?}: {}", String::from_utf8_lossy(&output.stderr));
