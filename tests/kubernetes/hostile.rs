@@ -50,11 +50,14 @@ const NOT_FOUND: Fate = Fate::Answered("404 Not Found", "Content-Type: text/plai
 const EMPTY: Fate = Fate::Answered("200 OK", "Content-Type: application/json", "{}");
 const LOGIN: Fate = Fate::Answered("200 OK", "Content-Type: text/html", "<html>log in first</html>");
 
+/// What happens to each request, by its number.
+type Fates = Arc<Mutex<Box<dyn Fn(usize) -> Fate + Send>>>;
+
 /// A way to the API server on which requests meet their fates, one after another.
 struct Way {
     proxy: Child,
     address: SocketAddr,
-    fates: Arc<Mutex<Box<dyn Fn(usize) -> Fate + Send>>>,
+    fates: Fates,
     asked: Arc<AtomicUsize>,
 }
 
@@ -70,7 +73,7 @@ impl Way {
         wait_until("the way is open", || socket.exists());
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let address = listener.local_addr().unwrap();
-        let fates: Arc<Mutex<Box<dyn Fn(usize) -> Fate + Send>>> = Arc::new(Mutex::new(Box::new(|_| Fate::Clean)));
+        let fates: Fates = Arc::new(Mutex::new(Box::new(|_| Fate::Clean)));
         let asked = Arc::new(AtomicUsize::new(0));
         let (decide, count) = (Arc::clone(&fates), Arc::clone(&asked));
         std::thread::spawn(move || {
