@@ -8,6 +8,7 @@
 mod apply;
 mod apply_report;
 pub(crate) mod archive;
+pub(crate) mod deprovision;
 pub(crate) mod destroy;
 pub(crate) mod discovery;
 pub(crate) mod drift;

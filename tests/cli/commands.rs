@@ -53,7 +53,7 @@ fn interrupted_twice(words: &[&str]) -> fixture::CommandResult {
     let run = world.spawn(&words);
     wait_until("the backend is begun", || world.home.join("backends").exists());
     run.interrupt();
-    run.until_said("interrupted: what runs is finished");
+    run.until_said("interrupted: finishing the running steps");
     run.interrupt();
     let run = run.end();
     assert_eq!(run.code(), 130, "{run}");

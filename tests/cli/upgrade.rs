@@ -9,7 +9,7 @@ use crate::archive::import;
 use crate::snapshot::{documents, listed};
 
 const OLD: &str = "precompiled-2026-06-26-903b8b9";
-const NEW: &str = "precompiled-2026-08-21-652b828";
+const NEW: &str = "precompiled-2026-08-22-652b828";
 const APPLY: [&str; 2] = ["apply", "--yes"];
 
 fn manifest(provider: &str) -> String {

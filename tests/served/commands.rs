@@ -217,7 +217,7 @@ fn a_started_operation_continues_without_its_client() {
     let lease = world.status()["lease"].clone();
     assert_eq!(lease["process"], apply.child.id(), "{lease:#}");
     apply.interrupt();
-    apply.until_said("interrupted: what runs is finished");
+    apply.until_said("interrupted: finishing the running steps");
     apply.interrupt();
     let run = apply.end();
     assert_eq!(run.code(), 130, "{run}");

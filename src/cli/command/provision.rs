@@ -5,7 +5,8 @@
 use std::path::Path;
 
 use crate::app::AppError;
-use crate::app::provision::{self, DeprovisionRequest, Deprovisioned, ProvisionRequest, ProvisionState, Provisioned};
+use crate::app::deprovision::{DeprovisionRequest, Deprovisioned, deprovision as remove};
+use crate::app::provision::{self, ProvisionRequest, ProvisionState, Provisioned};
 use crate::apply::ReadyBackend;
 use crate::cli::args::{DEFAULT_PROVIDER, Deprovision as DeprovisionArgs, Provision as ProvisionArgs};
 use crate::cli::context::Context;
@@ -70,7 +71,7 @@ pub(super) async fn deprovision(context: &Context, args: &DeprovisionArgs) -> Re
         database: super::destroy::database_reclaim(args.with_database, args.with_files),
         skip_final_snapshot: args.final_snapshot.no_last_snapshot,
     };
-    let (notices, became) = match provision::deprovision(control, &manifest, &request, (&terminal, &terminal)).await? {
+    let (notices, became) = match remove(control, &manifest, &request, (&terminal, &terminal)).await? {
         Deprovisioned::Destroyed(notices) => (notices, "is destroyed"),
         Deprovisioned::NotFound => (Vec::new(), "was not there: neither the manifest nor the control plane knows it"),
     };
