@@ -21,6 +21,8 @@ const ANSWER_MAX: usize = 64 << 20;
 const SHOWN: usize = 120;
 const FIRST_PAUSE: Duration = Duration::from_millis(200);
 const MAX_PAUSE: Duration = Duration::from_secs(4);
+/// The longest time to come back in that is believed, in seconds: no request is tried for that long.
+const MAX_RETRY_AFTER_S: u64 = 3600;
 
 /// One request.
 pub(super) struct Call {
@@ -201,7 +203,7 @@ impl Failure {
             Self::Status { retry_after, .. } | Self::NotApi { retry_after, .. } => *retry_after,
             Self::Silent | Self::Other(_) => None,
         };
-        seconds.filter(|seconds| *seconds > 0).map(Duration::from_secs)
+        seconds.filter(|seconds| *seconds > 0).map(|seconds| Duration::from_secs(seconds.min(MAX_RETRY_AFTER_S)))
     }
 
     /// Whether the same request may be answered a moment later.
@@ -292,6 +294,8 @@ mod tests {
         let failures = [plain.failure(), own.failure()];
         let waits: Vec<u64> = failures.iter().filter_map(|failure| Some(failure.retry_after()?.as_secs())).collect();
         assert_eq!(waits, [7, 3]);
+        let endless = Answer { retry_after: Some(u64::MAX), ..answer(429, "") }.failure();
+        assert_eq!(endless.retry_after(), Some(Duration::from_secs(MAX_RETRY_AFTER_S)));
         assert!(failures.iter().all(|failure| failure.words().contains("it asks to come back in")));
     }
 }
