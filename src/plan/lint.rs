@@ -48,8 +48,8 @@ pub(super) fn expired(name: &BackendName, ended_at: Timestamp) -> Diagnostic {
 
 /// Says that a backend stays stopped, because that was asked for.
 pub(super) fn stopped(name: &BackendName) -> Diagnostic {
-    let message = format!("it was stopped on purpose and stays stopped; start it with\n    convexinfra start {name}");
-    lint("plan.stopped", Address::backend(name), message)
+    lint("plan.stopped", Address::backend(name), "it was stopped on purpose and stays stopped".to_owned())
+        .with_help(format!("start it with\n    convexinfra start {name}"))
 }
 
 /// What one specification says about itself.
