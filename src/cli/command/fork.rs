@@ -79,7 +79,10 @@ fn source(snapshot: &Snapshot, args: &Args, declared: Option<&DesiredBackend>) -
     }
     if snapshot.backends.iter().any(|backend| backend.name == *to) {
         let message = format!("there is a backend `{to}` already, and a fork replaces none");
-        return refused("fork.exists", message, "choose another name".to_owned());
+        let help = format!(
+            "choose another name; what a fork that was cut off has left is taken away with\n    convexinfra deprovision {to} --allow-destroy {to}"
+        );
+        return refused("fork.exists", message, help);
     }
     match snapshot.backends.iter().find(|backend| backend.name == *from) {
         Some(backend) => {
