@@ -1,4 +1,4 @@
-//! The history: every change with who made it, each entry bound to the one before it.
+//! The history, or audit log: every change with who made it, each entry bound to the one before it.
 //!
 //! An entry's hash is an HMAC over the entry and the hash before it, under a key that is derived from the master key. So
 //! write access to the rows without that key does not suffice to change, remove or insert an entry unnoticed. How long a

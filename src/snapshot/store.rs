@@ -1,4 +1,5 @@
-//! A folder of snapshots: chunks that several of them share, and a manifest for each.
+//! A folder of snapshots: chunks that several of them share, and a manifest for each. Garbage collection is a sweep over the chunks
+//! that no manifest names.
 //!
 //! ```text
 //! manifests/ID.json   the manifest and its proof

@@ -1,5 +1,5 @@
-//! Supervises backends that are processes of this machine: observe, ensure, stop, remove. Nothing is started where data
-//! has been lost.
+//! Supervises backends that are processes of this machine, as a watchdog does: observe, ensure, stop, remove. Nothing is started
+//! where data has been lost.
 
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
