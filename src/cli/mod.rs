@@ -11,6 +11,7 @@ mod context;
 mod env_overrides;
 mod env_vars;
 mod error;
+mod follow_up;
 mod printer;
 mod progress;
 mod providers;
@@ -30,6 +31,7 @@ use clap::error::ErrorKind;
 use self::args::ColorChoice;
 use self::context::Context;
 use self::error::error_text;
+use self::follow_up::FollowUp;
 use self::printer::Printer;
 use crate::app::AppError;
 use crate::model::{Diagnostic, Exit, Report};
@@ -71,7 +73,8 @@ pub fn main(words: Vec<OsString>) -> ExitCode {
             );
         }
     };
-    let printer = Printer::new(cli.global.color, cli.global.json, json_into);
+    let follow_up = FollowUp::new(&cli.global, words.get(1..).unwrap_or_default());
+    let printer = Printer::new(cli.global.color, cli.global.json, json_into).with_follow_up(follow_up);
     let context = Context::new(cli.global, printer);
     match command::run(&context, cli.command) {
         // An output that could not be written is a failure, however well the rest went.

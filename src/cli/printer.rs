@@ -11,6 +11,7 @@ use serde::Serialize;
 use super::args::ColorChoice;
 use super::env_overrides;
 use super::error::terminal_width;
+use super::follow_up::FollowUp;
 use crate::model::{Diagnostic, Exit, Report};
 use crate::render::{Style, report_text, sanitize_json, sanitize_terminal};
 
@@ -23,6 +24,8 @@ pub(crate) struct Printer {
     /// Nothing at all for people: programs read, and this part has no documents.
     silent: bool,
     json_into: Option<std::sync::Arc<std::fs::File>>,
+    /// What the commands that are printed need, so that they act where this one did.
+    follow_up: FollowUp,
     /// The first thing that a result could not be written for.
     write_error: std::sync::Arc<OnceLock<String>>,
     /// Set once the reader of the results has closed the pipe.
@@ -62,9 +65,15 @@ impl Printer {
             json,
             silent: false,
             json_into: json_into.map(std::sync::Arc::new),
+            follow_up: FollowUp::default(),
             write_error: std::sync::Arc::default(),
             broken_pipe: std::sync::Arc::default(),
         }
+    }
+
+    /// Has the commands that are printed act where this one does.
+    pub(super) fn with_follow_up(self, follow_up: FollowUp) -> Self {
+        Self { follow_up, ..self }
     }
 
     /// A printer for a part of a command that has no documents or results of its own.
@@ -95,14 +104,14 @@ impl Printer {
     /// A result for people; nothing where programs read.
     pub(crate) fn output(&self, text: &str) {
         if !self.json && !self.silent {
-            self.out(&sanitize_terminal(text, self.out_style.is_coloured()));
+            self.out(&sanitize_terminal(&self.follow_up.complete(text), self.out_style.is_coloured()));
         }
     }
 
     /// Writes a foreign text, such as a log: unchanged where no terminal shows it.
     pub(crate) fn passthrough(&self, text: &str) {
-        if std::io::stdout().is_terminal() {
-            self.output(text);
+        if std::io::stdout().is_terminal() && !self.json && !self.silent {
+            self.out(&sanitize_terminal(text, self.out_style.is_coloured()));
         } else if !self.json && !self.silent {
             self.out(text);
         }
@@ -146,7 +155,7 @@ impl Printer {
     /// Writes talk for people, in lines that the terminal has room for; nothing where programs read.
     pub(crate) fn status(&self, text: &str) {
         if !self.json && !self.silent {
-            let text = self.err_style.wrap(text, 0);
+            let text = self.err_style.wrap(&self.follow_up.complete(text), 0);
             let _ = write(&mut std::io::stderr().lock(), &sanitize_terminal(&text, self.err_style.is_coloured()));
         }
     }
