@@ -1,6 +1,7 @@
 //! How clients reach a backend, what is beside it, and its objects in the hands of other tools.
 
 use std::fs;
+use std::net::TcpStream;
 use std::path::Path;
 
 use fixture::{get, wait_until};
@@ -51,6 +52,7 @@ fn the_address_of_a_load_balancer_is_waited_for() {
     assert_eq!(applying.end().code(), 0);
     let (url, _) = project.world.coordinates(".env.local");
     assert_eq!(url, format!("http://{BALANCER}:3210"));
+    wait_until("the rules of the node lead there", || TcpStream::connect(format!("{BALANCER}:3210")).is_ok());
     assert_eq!(get(&format!("{url}/instance_name")).1, format!("{}-dev", project.name));
     project.world.assert_converged();
 }
