@@ -29,7 +29,17 @@ pub(super) fn ask(
     headers: &[(&str, &str)],
     body: Option<&[u8]>,
 ) -> Answer {
-    try_ask(url, method, path, token, headers, body).unwrap()
+    let asked = || try_ask(url, method, path, token, headers, body);
+    // What is too large may be answered, and the connection closed, before all of it is sent: then the answer can be lost.
+    let is_large = body.is_some_and(|body| body.len() > 64 << 10);
+    let lost = |asked: &Result<Answer, reqwest::Error>| is_large && asked.as_ref().is_err_and(reqwest::Error::is_request);
+    let mut answer = asked();
+    for _ in 0..4 {
+        if lost(&answer) {
+            answer = asked();
+        }
+    }
+    answer.unwrap()
 }
 
 /// The same where the other side may be gone.
